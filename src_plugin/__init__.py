@@ -1,0 +1,64 @@
+"""Sleep Replay Consolidation (SRC) for PyTorch: sleep after each task, and old tasks come back without stored data.
+
+    from src_plugin import SRCPlugin
+    strategy = Naive(..., plugins=[SRCPlugin()])
+
+Names that need Avalanche or Lightning are loaded on first use, so `import src_plugin` stays cheap.
+
+Reference: Tadros, Krishnan, Ramyaa, Bazhenov, "Sleep-like unsupervised replay reduces catastrophic forgetting in
+artificial neural networks", Nature Communications 13, 7742 (2022), doi 10.1038/s41467-022-34938-7.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from src_plugin.callback import SRCCallback
+    from src_plugin.config import SleepConfig
+    from src_plugin.consolidation import SleepReport, sleep
+    from src_plugin.errors import SRCError
+    from src_plugin.head import find_head
+    from src_plugin.kernel import simulate
+    from src_plugin.plugin import SRCPlugin
+    from src_plugin.presets import PRESETS
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "PRESETS": "presets",
+    "SRCCallback": "callback",
+    "SRCError": "errors",
+    "SRCPlugin": "plugin",
+    "SleepConfig": "config",
+    "SleepReport": "consolidation",
+    "find_head": "head",
+    "simulate": "kernel",
+    "sleep": "consolidation",
+}
+
+__all__ = [
+    "PRESETS",
+    "SRCCallback",
+    "SRCError",
+    "SRCPlugin",
+    "SleepConfig",
+    "SleepReport",
+    "__version__",
+    "find_head",
+    "simulate",
+    "sleep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,174 @@
+"""SRCCallback: a sleep at the end of `fit` of a plain PyTorch Lightning Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from src_plugin.config import SleepConfig
+from src_plugin.consolidation import SleepReport, sleep_head
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+from src_plugin.stimulus import as_generator
+from src_plugin.waking import Waking
+
+try:
+    from pytorch_lightning import Callback, LightningModule, Trainer
+except ImportError as error:
+    raise ImportError(
+        "SRCCallback needs the 'lightning' extra: pip install 'src-plugin[lightning]'"
+    ) from error
+
+
+def second_of_batch(batch: Any) -> Tensor:
+    """Return the targets of a batch `(inputs, targets, ...)`.
+
+    Raises:
+        ConfigError: The batch is no such sequence.
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) > 1 and isinstance(batch[1], Tensor):
+        return batch[1]
+    raise ConfigError(
+        f"SRCCallback found no targets in a batch of type {type(batch).__name__}; say where they are: "
+        "SRCCallback(targets=lambda batch: batch['label'])"
+    )
+
+
+class SRCCallback(Callback):
+    """Collects the mean input of the head on training batches, and puts the head to sleep when training ends.
+
+    Use one callback for all the `fit` calls of a sequence of tasks: it remembers the running mean and the classes seen
+    (and carries them in Lightning checkpoints). The classes that are new are those first met in this `fit`.
+
+    Args:
+        config: A `SleepConfig` or the name of a preset; None is `auto`.
+        model: Dotted name of the submodule of the LightningModule that maps inputs to class scores; None takes the
+            LightningModule itself, whose `forward` the training step must then call as `self(x)`.
+        head: Name(s) of the head's layers within that model; None finds them.
+        targets: Gives the class numbers of a batch, shape (n,); by default its second element.
+        seed: Seed of the sleep's noise, or a generator.
+
+    Attributes:
+        reports: One `SleepReport` per `fit`, in order.
+
+    Raises:
+        SRCError: As `SRCPlugin`, in the first training batch or when the sleep would begin.
+
+    Example:
+        >>> trainer = Trainer(max_epochs=1, callbacks=[SRCCallback()])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: SleepConfig | str | None = None,
+        *,
+        model: str | None = None,
+        head: str | Sequence[str] | None = None,
+        targets: Callable[[Any], Tensor] = second_of_batch,
+        seed: int | np.random.Generator | torch.Generator | None = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config if isinstance(config, SleepConfig) else SleepConfig.preset(config or "auto")
+        self.model = model
+        self.targets = targets
+        self.reports: list[SleepReport] = []
+        self._generator = as_generator(seed)
+        self._waking = Waking(head, classes=not self.config.is_pure)
+        self._sleeps = 0
+        self._handle: RemovableHandle | None = None
+        self._batch: Any = None
+        self._saw_forward = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count recall of rehearsed classes anew."""
+        self._waking.begin_epoch()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Watch the first forward pass of this batch."""
+        self._batch = batch
+        self._saw_forward = False
+        model = self._model(pl_module)
+        self._waking.begin_forward(model)
+        self._handle = model.register_forward_hook(self._after_forward)
+
+    def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._release()
+        if module.training:
+            self._saw_forward = True
+            targets = self.targets(self._batch) if self._waking.classes else torch.zeros(0)
+            self._waking.end_forward(module, output, targets)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Check that the model was called."""
+        self._release()
+        self._batch = None
+        if not self._saw_forward:
+            self._waking.release()
+            raise HeadNotFoundError(
+                f"the training step never called {self.model or type(pl_module).__name__} as a module; name the part "
+                "that maps inputs to class scores: SRCCallback(model='net')"
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sleep."""
+        if getattr(trainer, "interrupted", False):
+            return
+        waking = self._waking
+        if not waking.has_seen_input or waking.head is None:
+            raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
+        report = sleep_head(
+            waking.head,
+            waking.mean_input(),
+            self.config,
+            generator=self._generator,
+            before=waking.before,
+            new_classes=tuple(sorted(waking.new)) if waking.classes else None,
+            old_classes=tuple(sorted(waking.seen)),
+            recall=waking.recall,
+            inputs=waking.recent,
+            index=self._sleeps,
+        )
+        self.reports.append(report)
+        self._sleeps += 1
+        waking.forget(slept=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave no hook behind."""
+        self._release()
+        self._waking.release()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next `fit` needs: running mean, classes seen, generator."""
+        return {
+            "waking": self._waking.state_dict(),
+            "sleeps": self._sleeps,
+            "generator": self._generator.bit_generator.state,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._waking.load_state_dict(state_dict["waking"])
+        self._sleeps = state_dict["sleeps"]
+        self._generator.bit_generator.state = state_dict["generator"]
+
+    def _release(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _model(self, pl_module: LightningModule) -> nn.Module:
+        if self.model is None:
+            return pl_module
+        try:
+            return pl_module.get_submodule(self.model)
+        except AttributeError as error:
+            children = [name for name, _ in pl_module.named_children()]
+            raise SRCError(
+                f"SRCCallback(model={self.model!r}): {type(pl_module).__name__} has no such submodule; it has {children}"
+            ) from error

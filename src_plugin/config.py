@@ -1,0 +1,188 @@
+"""SleepConfig: every setting of a sleep, checked when it is made.
+
+`SleepConfig()` is `auto`: it needs no numbers, because thresholds and step sizes are measured on the network itself.
+`SleepConfig.preset(name)` gives published constants (see `presets.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from src_plugin.errors import ConfigError, did_you_mean
+
+PerLayer = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SleepConfig:
+    """How the head sleeps, and what is done around the sleep.
+
+    The defaults are `auto`. Fields that describe a layer come as three numbers where the head is not known yet:
+    (first layer, every layer between, output layer); a head of one layer uses the last.
+
+    Attributes:
+        steps: Length of a sleep in steps. A tuple gives the length of the first, second, ... sleep, the last one from
+            then on. 0 means no sleep at all: nothing is changed by any stage.
+        steps_growth: Steps added with every sleep: the k-th sleep (from 0) has `steps + k * steps_growth`.
+        input_spikes: Expected input spikes per step; input i spikes with p_i = min(1, input_spikes * x_i / sum(x)),
+            x the mean input. Used where `max_rate` is None.
+        max_rate: Firing rate r of an input of mean 1, in Hz; p_i = min(1, 2 * dt * r * x_i). The factor 2 is that of
+            the authors' code (its rate is nominal).
+        dt: Length of a step in s. Only with `max_rate`.
+        patch: Side, in pixels, of the square window of the mean image that is shown in a step, at a fresh random
+            place each step. None shows the whole mean. Needs a square mean image.
+        decay: Factor on every membrane potential per step: the leak.
+        gate_width: Width of the weight-dependent gate of the plasticity rule, in weight units; None is the ungated
+            rule printed as Algorithm 1 of the paper.
+        inhibition: Share of the layer's mean impulse taken from every impulse of the layer (0 in all published runs).
+        gain: Factor on all synaptic impulses (`alpha_scale` of the authors' code).
+        normalise: Also divide the gain of each layer by its data-based norm, as the authors' code does.
+        thresholds: Membrane thresholds, one per layer. None measures them: see `target_rates`.
+        target_rates: Fraction of steps in which a unit of the layer fires, on average, when the sleep begins.
+        inc: Potentiation step in weight units, one number or one per layer. None: see `potentiation`.
+        dec: Depression step in weight units, one number or one per layer. None: see `depression`.
+        potentiation: Potentiation over a whole sleep of a unit firing at its target rate, in standard deviations of
+            the layer's weights, before `depth` and `later_depth`. Used where `inc` is None.
+        depression: The same for depression. Used where `dec` is None.
+        depth: Factor on `potentiation` and `depression`.
+        later_depth: Further factor on both in every sleep that has earlier classes to protect.
+        replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
+            coefficient, the rival that sleep is compared with.
+        settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
+            between earlier and new classes.
+        level: Stage C: offset the output weights until noise makes all seen classes win equally often.
+        rehearsal_gate: Sleep less, or not at all, if earlier classes were in the training batches and are recalled.
+        balance_gate: Do not sleep if noise already gives the new classes no more than their share.
+        first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
+    """
+
+    steps: int | tuple[int, ...] = 800
+    steps_growth: int = 0
+
+    input_spikes: float = 32.0
+    max_rate: float | None = None
+    dt: float = 0.001
+    patch: int | None = None
+
+    decay: float = 0.999
+    gate_width: float | None = None
+    inhibition: float = 0.0
+    gain: float = 1.0
+    normalise: bool = False
+    thresholds: tuple[float, ...] | None = None
+    target_rates: tuple[float, float, float] = (0.018, 0.011, 0.005)
+
+    inc: PerLayer | None = None
+    dec: PerLayer | None = None
+    potentiation: tuple[float, float, float] = (0.020, 0.008, 0.005)
+    depression: tuple[float, float, float] = (0.29, 0.25, 0.03)
+    depth: float = 0.3
+    later_depth: float = 0.47
+
+    replay: bool = True
+    settle: bool = True
+    level: bool = True
+    rehearsal_gate: bool = True
+    balance_gate: bool = True
+    first_gate: bool = True
+
+    def __post_init__(self) -> None:
+        """Normalise sequences to tuples and refuse what cannot be meant."""
+        for name in ("steps", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
+        _check(bool(steps) and all(_is_int(s) and s >= 0 for s in steps), "steps", self.steps, "whole, 0 or more")
+        _check(_is_int(self.steps_growth) and self.steps_growth >= 0, "steps_growth", self.steps_growth, "0 or more")
+        for name in ("input_spikes", "dt", "gain"):
+            _check(_is_positive(getattr(self, name)), name, getattr(self, name), "a finite number above 0")
+        for name in ("max_rate", "gate_width"):
+            value = getattr(self, name)
+            _check(value is None or _is_positive(value), name, value, "None or a finite number above 0")
+        _check(self.patch is None or (_is_int(self.patch) and self.patch > 0), "patch", self.patch, "None or pixels > 0")
+        _check(_is_number(self.decay) and 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        for name in ("inhibition", "depth", "later_depth"):
+            value = getattr(self, name)
+            _check(_is_number(value) and value >= 0, name, value, "a finite number, 0 or more")
+        for name in ("target_rates", "potentiation", "depression"):
+            value = getattr(self, name)
+            ok = isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) and v >= 0 for v in value)
+            _check(ok, name, value, "three numbers, 0 or more: (first layer, between, output layer)")
+        _check(all(0 < r < 1 for r in self.target_rates), "target_rates", self.target_rates, "fractions within (0, 1)")
+        for name in ("inc", "dec"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            ok = value is None or (bool(numbers) and all(_is_number(v) and v >= 0 for v in numbers))
+            _check(ok, name, value, "None, a number, or one number per layer, 0 or more")
+        if self.thresholds is not None:
+            ok = isinstance(self.thresholds, tuple) and bool(self.thresholds)
+            ok = ok and all(isinstance(v, (int, float)) and v >= 0 for v in self.thresholds)
+            _check(ok, "thresholds", self.thresholds, "None, or one number per layer, 0 or more")
+        for name in ("normalise", "replay", "settle", "level", "rehearsal_gate", "balance_gate", "first_gate"):
+            value = getattr(self, name)
+            _check(isinstance(value, bool), name, value, "true or false")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> SleepConfig:
+        """Return the settings published under a name, e.g. `SleepConfig.preset("paper/split_mnist")`.
+
+        Args:
+            name: A key of `src_plugin.presets.PRESETS`.
+            **changes: Fields to set otherwise than the preset does.
+
+        Raises:
+            ConfigError: The name, or a field to change, is unknown; the nearest known one is named.
+        """
+        from src_plugin.presets import PRESETS
+
+        if name not in PRESETS:
+            raise ConfigError(f"unknown preset {name!r}{did_you_mean(name, PRESETS)}")
+        return cls.from_dict({**PRESETS[name].settings, **changes})
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> SleepConfig:
+        """Make a config from a mapping, e.g. out of YAML or JSON; lists become tuples.
+
+        Raises:
+            ConfigError: A key is unknown (the nearest known one is named) or a value cannot be meant.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in settings:
+            if key not in known:
+                raise ConfigError(f"unknown SleepConfig field {key!r}{did_you_mean(key, known)}")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, in a form that JSON and YAML can hold and `from_dict` reads back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def steps_at(self, index: int) -> int:
+        """Return the length, in steps, of sleep number `index` (from 0)."""
+        base = self.steps[min(index, len(self.steps) - 1)] if isinstance(self.steps, tuple) else self.steps
+        return base + index * self.steps_growth if base else 0
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether a sleep is nothing but SRC: no settling, no levelling."""
+        return not (self.settle or self.level)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: object) -> bool:
+    return _is_number(value) and value > 0  # type: ignore[operator]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check(ok: bool, name: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise ConfigError(f"SleepConfig({name}={value!r}): {name} must be {wanted}")

@@ -1,0 +1,373 @@
+"""sleep(): one whole sleep of one head, from the mean input to the report.
+
+    gates -> A sleep (calibrate, stimulus, simulate) -> B settle -> C level -> write back
+
+Every stage works on copies; the head's own parameters are written once, at the end, all or none.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from src_plugin import gates, settling
+from src_plugin.calibration import Rule, calibrate
+from src_plugin.config import SleepConfig
+from src_plugin.head import Head, HeadState, check_finite, find_head
+from src_plugin.kernel import simulate
+from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks
+
+
+@dataclass(frozen=True)
+class SleepReport:
+    """What one sleep did, stage by stage. Everything is a plain number, text or list, so that JSON can hold it.
+
+    Attributes:
+        decision: "slept", or "awake" if a gate or zero steps left the head as it was.
+        reason: Why.
+        layers: Names of the head's layers.
+        sizes: Units per layer, the inputs first, (L+1).
+        steps: Steps of sleep.
+        strength: Factor on measured step sizes: depth, gates and later sleeps taken together.
+        spikes: Spikes per unit layer, the inputs first, (L+1).
+        rates: The same per unit and step: firing rates as fractions, (L+1).
+        scales: Gain per layer, (L).
+        thresholds: Membrane threshold per layer, (L).
+        inc: Potentiation step per layer, (L).
+        dec: Depression step per layer, (L).
+        potentiations: Weight updates upwards per layer, (L).
+        depressions: Weight updates downwards per layer, (L).
+        expected_share: New classes as a fraction of those seen.
+        share_trained: Fraction of noise that new classes win before the sleep.
+        share_slept: The same after stage A.
+        share_settled: The same after stage B.
+        settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
+        settled_towards: "before" or "trained".
+        offsets: Offset of each seen class in stage C.
+        kept_fraction: Share of the first sleep's change that was kept.
+        skipped: Stages that were not done, with the reason.
+        weight_change: Norm of the change of each layer's weights, (L).
+        weight_norm: Norm of each layer's weights before, (L).
+        backbone_trained: Whether parameters below the head were trained, so that earlier means fit less.
+        seconds: Wall time.
+    """
+
+    decision: str
+    reason: str
+    layers: list[str]
+    sizes: list[int]
+    steps: int = 0
+    strength: float = 0.0
+    spikes: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    scales: list[float] = field(default_factory=list)
+    thresholds: list[float] = field(default_factory=list)
+    inc: list[float] = field(default_factory=list)
+    dec: list[float] = field(default_factory=list)
+    potentiations: list[int] = field(default_factory=list)
+    depressions: list[int] = field(default_factory=list)
+    expected_share: float | None = None
+    share_trained: float | None = None
+    share_slept: float | None = None
+    share_settled: float | None = None
+    settled_at: float | None = None
+    settled_towards: str | None = None
+    offsets: list[float] | None = None
+    kept_fraction: float | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    weight_change: list[float] = field(default_factory=list)
+    weight_norm: list[float] = field(default_factory=list)
+    backbone_trained: bool = False
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields for JSON."""
+        return asdict(self)
+
+
+def sleep(
+    module: nn.Module,
+    mean_input: ArrayLike | Tensor,
+    config: SleepConfig | str | None = None,
+    *,
+    generator: int | np.random.Generator | torch.Generator | None = 0,
+    head: str | Sequence[str] | None = None,
+    example: Tensor | None = None,
+    before: HeadState | None = None,
+    new_classes: Sequence[int] | None = None,
+    old_classes: Sequence[int] | None = None,
+    recall: float | None = None,
+    inputs: Tensor | None = None,
+    index: int = 0,
+) -> SleepReport:
+    """Put the classifier head of a module to sleep, in place, once.
+
+    Parameters keep their identity; everything outside the head stays bit-identical; nothing is drawn from global
+    random states; on any exception or interrupt the head is as it was. Biases: units of a sleeping network have no
+    constant drive, as in the paper, so the sleep itself ignores and keeps biases (a bias would make units fire in
+    silence, and no input's absence could be blamed for it); settling moves them with the weights.
+
+    Args:
+        module: The network, or the head alone.
+        mean_input: Mean of the head's inputs over all that was seen, shape (n_0,), 0 or more.
+        config: What to do; a str names a preset; None is `auto`.
+        generator: Seed or generator of the noise. A generator goes on from where it is.
+        head: Name(s) of the head's layers; None finds them with one forward pass of `example`.
+        example: An input of `module`, e.g. one batch; None takes `mean_input` itself as one.
+        before: The head's parameters before the experience, `find_head(...).read()`; None skips settling.
+        new_classes: Outputs of the classes learnt since `before`; None skips settling and levelling.
+        old_classes: Outputs of the classes learnt earlier; None or empty says that there are none.
+        recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
+        inputs: Inputs of the head from the current experience, shape (n, n_0); data-based gains and the gate of the
+            first sleep look at them.
+        index: How many sleeps came before; selects the length of the sleep.
+
+    Returns:
+        What happened.
+
+    Raises:
+        HeadNotFoundError: No head can be found, or it cannot be changed.
+        WeightsError: Parameters of the head are not finite.
+        StimulusError: The mean input is negative, not finite, silent, or of the wrong length.
+        ConfigError: Numbers per layer that do not fit the head; unknown classes.
+
+    Source:
+        Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
+    """
+    if config is None or isinstance(config, str):
+        config = SleepConfig.preset(config or "auto")
+    mean = np.array(torch.as_tensor(mean_input).detach().cpu(), dtype=np.float64)
+    check_mean_input(mean)
+    if head is None and example is None:
+        example = _as_example(module, mean)
+    found = find_head(module, *([] if example is None else [example]), head=head)
+    return sleep_head(
+        found,
+        mean,
+        config,
+        generator=as_generator(generator),
+        before=before,
+        new_classes=None if new_classes is None else tuple(sorted(new_classes)),
+        old_classes=tuple(sorted(old_classes or ())),
+        recall=recall,
+        inputs=inputs,
+        index=index,
+    )
+
+
+def sleep_head(
+    head: Head,
+    mean: NDArray[np.float64],
+    config: SleepConfig,
+    *,
+    generator: np.random.Generator,
+    before: HeadState | None = None,
+    new_classes: tuple[int, ...] | None = None,
+    old_classes: tuple[int, ...] = (),
+    recall: float | None = None,
+    inputs: Tensor | None = None,
+    index: int = 0,
+    backbone_trained: bool = False,
+) -> SleepReport:
+    """Put a head that was found already to sleep; arguments as in `sleep`, and a flag that is only reported."""
+    started = time.perf_counter()
+    facts: dict[str, Any] = {
+        "layers": list(head.names),
+        "sizes": list(head.sizes),
+        "skipped": {},
+        "backbone_trained": backbone_trained,
+    }
+    n_steps = config.steps_at(index)
+    if n_steps == 0:
+        return SleepReport("awake", "zero steps", **facts)
+    check_finite(head)
+    check_mean_input(mean, n_inputs=head.sizes[0])
+    _check_classes(head, new_classes, old_classes)
+    inputs = None if inputs is None else inputs.detach().to("cpu")
+    trained = head.read()
+    seen = tuple(sorted({*old_classes, *(new_classes or ())}))
+    has_old = bool(old_classes) and bool(new_classes)
+
+    noise = expected = None
+    if has_old and new_classes and not config.is_pure:
+        noise = settling.draw_noise(
+            mean, n=settling.N_SETTLE, strength=0.5, generator=generator, dtype=trained.weights[0].dtype
+        )
+        expected = gates.expected_share(new_classes, old_classes)
+        facts["expected_share"] = expected
+        facts["share_trained"] = gates.noise_share(head, trained, noise, seen=seen, new=new_classes)
+
+    strength = config.depth * (config.later_depth if old_classes else 1.0)
+    reason = "first sleep: nothing earlier to protect" if not old_classes else "new classes crowd out earlier ones"
+    for verdict in (
+        gates.no_new_classes(config, new_classes) if old_classes else None,
+        gates.rehearsed(config, recall),
+        gates.balanced(config, share=facts.get("share_trained"), expected=expected),
+    ):
+        if verdict is not None:
+            reason = verdict.reason
+            strength *= verdict.strength
+            if verdict.strength == 0.0:
+                return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
+
+    state = trained
+    if config.replay:
+        state, spent = _replay(
+            head, trained, mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
+        )
+        facts.update(spent, steps=n_steps, strength=strength)
+    else:
+        facts["skipped"]["replay"] = "switched off"
+
+    if not old_classes and config.first_gate:
+        if inputs is None or len(inputs) == 0:
+            facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
+        else:
+            state, facts["kept_fraction"] = gates.keep_first(head, trained, state, inputs)
+    if noise is not None and new_classes:
+        facts["share_slept"] = gates.noise_share(head, state, noise, seen=seen, new=new_classes)
+    state = _settle_and_level(
+        head, trained, state, mean, config, facts, noise=noise, before=before, seen=seen, new=new_classes,
+        has_old=has_old, generator=generator,
+    )  # fmt: skip
+    head.write(state)
+    facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
+    facts["weight_change"] = [
+        float((after - w).norm()) for after, w in zip(state.weights, trained.weights, strict=True)
+    ]
+    return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
+
+
+def _replay(
+    head: Head,
+    trained: HeadState,
+    mean: NDArray[np.float64],
+    config: SleepConfig,
+    *,
+    n_steps: int,
+    strength: float,
+    generator: np.random.Generator,
+    inputs: Tensor | None,
+) -> tuple[HeadState, dict[str, Any]]:
+    """Stage A: the sleep itself. Returns the slept head and what was spent on it."""
+    probability = spike_probability(mean, config)
+    rule: Rule = calibrate(
+        head, trained, probability, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
+    )
+    weights: list[Any] = [w.numpy() for w in trained.weights]
+    potentials: list[Any] | None = None
+    counts = [np.zeros(n, dtype=np.int64) for n in head.sizes]
+    ups = np.zeros(len(weights), dtype=np.int64)
+    downs = np.zeros(len(weights), dtype=np.int64)
+    for spikes in stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch):
+        trace = simulate(
+            weights,
+            spikes,
+            scales=rule.scales,
+            thresholds=rule.thresholds,
+            inc=rule.inc,
+            dec=rule.dec,
+            decay=config.decay,
+            gate_width=config.gate_width,
+            inhibition=config.inhibition,
+            state=potentials,
+        )
+        weights, potentials = trace.weights, trace.potentials
+        counts = [a + b for a, b in zip(counts, trace.spike_counts, strict=True)]
+        ups += trace.potentiations
+        downs += trace.depressions
+    if not any(int(c.sum()) for c in counts[1:]):
+        warnings.warn(
+            "no unit of the head fired in this sleep, so nothing changed: thresholds are too high for this network "
+            "and input, or the mean input is nearly silent",
+            stacklevel=5,
+        )
+    spent = {
+        "spikes": [int(c.sum()) for c in counts],
+        "rates": [float(c.mean() / n_steps) for c in counts],
+        "scales": list(rule.scales),
+        "thresholds": list(rule.thresholds),
+        "inc": list(rule.inc),
+        "dec": list(rule.dec),
+        "potentiations": [int(n) for n in ups],
+        "depressions": [int(n) for n in downs],
+    }
+    return trained.with_weights([torch.from_numpy(w) for w in weights]), spent
+
+
+def _settle_and_level(
+    head: Head,
+    trained: HeadState,
+    slept: HeadState,
+    mean: NDArray[np.float64],
+    config: SleepConfig,
+    facts: dict[str, Any],
+    *,
+    noise: Tensor | None,
+    before: HeadState | None,
+    seen: tuple[int, ...],
+    new: tuple[int, ...] | None,
+    has_old: bool,
+    generator: np.random.Generator,
+) -> HeadState:
+    """Stages B and C; notes in `facts` what they did, or why not."""
+    state = slept
+    why = _why_not(has_old=has_old, new=new)
+    if not config.settle:
+        facts["skipped"]["settle"] = "switched off"
+    elif why or before is None or noise is None or new is None:
+        facts["skipped"]["settle"] = why or "the weights before the experience were not given"
+    else:
+        start, lost = settling.align(before, trained)
+        if lost:
+            facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
+        settled = settling.settle(
+            head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new
+        )
+        state = settled.state
+        facts.update(
+            settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share
+        )
+    if not config.level:
+        facts["skipped"]["level"] = "switched off"
+    elif why:
+        facts["skipped"]["level"] = why
+    else:
+        full = settling.draw_noise(
+            mean, n=settling.N_LEVEL, strength=1.0, generator=generator, dtype=state.weights[0].dtype
+        )
+        state, offsets = settling.level(head, state, noise=full, seen=seen)
+        facts["offsets"] = [float(g) for g in offsets]
+    return state
+
+
+def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:
+    if new is None:
+        return "it is not known which classes are new"
+    return None if has_old else "there are no earlier classes"
+
+
+def _check_classes(head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...]) -> None:
+    from src_plugin.errors import ConfigError
+
+    missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
+    if missing:
+        raise ConfigError(
+            f"classes {missing} have no output: the head {head.names} has {head.sizes[-1]} outputs. Give class numbers "
+            "from 0, or choose pure SRC, which needs none: SleepConfig.preset('src_only')"
+        )
+
+
+def _as_example(module: nn.Module, mean: NDArray[np.float64]) -> Tensor:
+    parameter = next(module.parameters(), None)
+    if parameter is None:
+        return torch.from_numpy(mean)[None]
+    return torch.from_numpy(mean)[None].to(parameter.device, parameter.dtype)

@@ -1,0 +1,112 @@
+"""When `auto` should sleep less, or not at all, and how it knows: no gate sees a label or a stored example.
+
+A healthy network is left as it is. Each gate answers with a strength in [0, 1] (0 closes it) and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from src_plugin.config import SleepConfig
+from src_plugin.head import Head, HeadState
+
+RECALLED = 0.35
+"""Share of earlier classes' training samples that must be forgotten before a rehearsing network sleeps."""
+
+KEPT = 0.98
+"""Share of predictions on current inputs that the first sleep must leave as they are."""
+
+FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
+"""Shares of the first sleep's change that are tried, largest first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A gate's answer: how strongly to sleep, and why."""
+
+    strength: float
+    reason: str
+
+
+def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
+    """Stay awake if every class was known: balance between old and new then says nothing.
+
+    Only where settling or levelling would follow; a pure sleep does not ask for classes.
+    """
+    if config.is_pure or new_classes is None or new_classes:
+        return None
+    return Verdict(0.0, "no new classes in this experience")
+
+
+def rehearsed(config: SleepConfig, recall: float | None) -> Verdict | None:
+    """Sleep as strongly as earlier classes are forgotten, measured on rehearsed samples while training.
+
+    Args:
+        config: `rehearsal_gate` switches this gate.
+        recall: Share of samples of earlier classes in the training batches that were classified rightly in the second
+            half of the last epoch; None if there were none.
+    """
+    if not config.rehearsal_gate or recall is None:
+        return None
+    forgotten = 1.0 - recall
+    if forgotten < RECALLED:
+        return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled")
+    return Verdict(forgotten, f"rehearsal falls short: {recall:.0%} of rehearsed samples are recalled")
+
+
+def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:
+    """Stay awake if noise gives the new classes no more than their share.
+
+    Args:
+        config: `balance_gate` switches this gate.
+        share: Fraction of noise vectors whose largest output is a new class.
+        expected: New classes among those seen, as a fraction.
+    """
+    if not config.balance_gate or share is None or expected is None or share > expected:
+        return None
+    return Verdict(0.0, f"already balanced: noise gives new classes {share:.0%}, their share is {expected:.0%}")
+
+
+def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:
+    """Take back part of the first sleep if it would change what was just learnt.
+
+    Args:
+        head: The head.
+        trained: Before the sleep.
+        slept: After it.
+        inputs: Current inputs of the head, shape (n, n_0).
+
+    Returns:
+        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 98 % of the
+        predictions as they were, and that fraction.
+    """
+    inputs = inputs.to(trained.weights[0].dtype)
+    wanted = head.logits(trained, inputs).argmax(1)
+    for fraction in FRACTIONS:
+        point = trained.towards(slept, fraction)
+        if float((head.logits(point, inputs).argmax(1) == wanted).double().mean()) >= KEPT:
+            return point, fraction
+    return trained, 0.0
+
+
+def expected_share(new_classes: tuple[int, ...], old_classes: tuple[int, ...]) -> float:
+    """Return the fraction of the seen classes that is new."""
+    return len(new_classes) / (len(new_classes) + len(old_classes))
+
+
+def noise_share(head: Head, state: HeadState, noise: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
+    """Return the fraction of noise vectors whose largest output, among seen classes, is a new class.
+
+    Args:
+        head: The head.
+        state: Its parameters.
+        noise: Binary inputs, shape (n, n_0), in the dtype of the parameters.
+        seen: Outputs of the classes seen so far.
+        new: Those of them that are new.
+    """
+    winners = head.logits(state, noise)[:, list(seen)].argmax(1)
+    is_new = torch.tensor([c in new for c in seen])
+    return float(is_new[winners].double().mean())

@@ -1,0 +1,301 @@
+"""The classifier head: the Linear layers that SRC may change, found in a model and read and written as a whole.
+
+A head is the longest tail of Linear layers joined only by ReLU, Dropout, Flatten or Identity that ends in the model's
+output. What lies below it (a frozen backbone) is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from src_plugin.errors import HeadNotFoundError, WeightsError
+from src_plugin.tracing import UNITS, Node, Trace, trace
+
+SUPPORTED = "Linear layers joined by ReLU, Dropout, Flatten or Identity"
+CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
+
+JOINTS = ("relu", "dropout", "reshape", "identity")
+TAIL = (*JOINTS, "softmax", "mask")  # what may stand between the last Linear and the model's output
+
+
+@dataclass(frozen=True)
+class HeadState:
+    """A copy of a head's parameters.
+
+    Attributes:
+        weights: One tensor per layer, shape (n_post, n_pre).
+        biases: One tensor per layer, shape (n_post,), or None for a layer without.
+    """
+
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+
+    def tensors(self) -> list[Tensor]:
+        """Return weights, then biases that exist."""
+        return [*self.weights, *(b for b in self.biases if b is not None)]
+
+    def towards(self, other: HeadState, share: float) -> HeadState:
+        """Return the point `self + share * (other - self)` of the straight line between two states."""
+        return HeadState(
+            tuple(torch.lerp(a, b, share) for a, b in zip(self.weights, other.weights, strict=True)),
+            tuple(
+                None if a is None or b is None else torch.lerp(a, b, share)
+                for a, b in zip(self.biases, other.biases, strict=True)
+            ),
+        )
+
+    def with_weights(self, weights: Sequence[Tensor]) -> HeadState:
+        """Return a state with other weights and the same biases."""
+        return HeadState(tuple(weights), self.biases)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the copy in bytes."""
+        return sum(t.numel() * t.element_size() for t in self.tensors())
+
+
+@dataclass(frozen=True)
+class Head:
+    """The Linear layers of a head, input side first.
+
+    Attributes:
+        names: Dotted name of each layer in the model.
+        layers: The layers themselves.
+        joints: For each layer, the modules its output passes before the next layer (or the model's output).
+    """
+
+    names: tuple[str, ...]
+    layers: tuple[nn.Linear, ...]
+    joints: tuple[tuple[nn.Module, ...], ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Units per layer, the inputs first: (n_0, ..., n_L)."""
+        return (self.layers[0].in_features, *(layer.out_features for layer in self.layers))
+
+    def read(self) -> HeadState:
+        """Return a copy of all parameters on the CPU, in their own precision (half precision becomes single)."""
+
+        def copy(p: Tensor) -> Tensor:
+            return p.detach().to("cpu", torch.promote_types(p.dtype, torch.float32), copy=True)
+
+        return HeadState(
+            tuple(copy(layer.weight) for layer in self.layers),
+            tuple(None if layer.bias is None else copy(layer.bias) for layer in self.layers),
+        )
+
+    def write(self, state: HeadState) -> None:
+        """Write parameters into the same Parameter objects: all of them, or after an exception none."""
+        targets = [layer.weight for layer in self.layers] + [b for b in (lr.bias for lr in self.layers) if b is not None]
+        backup = [target.detach().clone() for target in targets]
+        try:
+            with torch.no_grad():
+                for target, value in zip(targets, state.tensors(), strict=True):
+                    target.copy_(value)
+        except BaseException:  # an interrupt counts: a head is never left half-written
+            with torch.no_grad():
+                for target, value in zip(targets, backup, strict=True):
+                    target.copy_(value)
+            raise
+
+    def activations(self, state: HeadState, inputs: Tensor) -> list[Tensor]:
+        """Return what each layer of the awake head passes on, with the given parameters instead of its own.
+
+        Args:
+            state: Parameters, in the dtype to compute in.
+            inputs: Inputs of the head, shape (n, n_0).
+
+        Returns:
+            One tensor per layer: after its ReLU and test-time dropout, the logits before any softmax; shape (n, n_l).
+        """
+        passed = []
+        with self._eval_mode(), torch.no_grad():
+            a = inputs
+            for weight, bias, joints in zip(state.weights, state.biases, self.joints, strict=True):
+                a = F.linear(a, weight, bias)
+                for module in joints:
+                    a = module(a)
+                passed.append(a)
+        return passed
+
+    def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
+        """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
+        hidden = self.hidden(state, inputs)
+        return F.linear(hidden, state.weights[-1], state.biases[-1])
+
+    def hidden(self, state: HeadState, inputs: Tensor) -> Tensor:
+        """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
+        if len(self.layers) == 1:
+            return inputs
+        body = HeadState(state.weights[:-1], state.biases[:-1])
+        return Head(self.names[:-1], self.layers[:-1], self.joints[:-1]).activations(body, inputs)[-1]
+
+    @contextmanager
+    def _eval_mode(self) -> Iterator[None]:
+        modes = {module: module.training for joints in self.joints for module in joints}
+        try:
+            for module in modes:
+                module.eval()
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.train(mode)
+
+
+def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None = None) -> Head:
+    """Find the classifier head of a model.
+
+    Args:
+        model: Any module.
+        *args: An example input for one forward pass (eval mode, no gradients, no random state drawn). Not needed if
+            `head` is given.
+        head: Dotted name of a layer or of a container of layers, or a list of names, input side first.
+
+    Returns:
+        The longest tail of Linear layers joined by ReLU, Dropout, Flatten or Identity that ends in the output; a
+        softmax or a mask of unseen classes behind the last layer is allowed.
+
+    Raises:
+        HeadNotFoundError: There is none, or a layer of it cannot be changed without changing something else.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> find_head(model, torch.zeros(1, 4)).names
+        ('1', '3')
+    """
+    if head is not None:
+        return named_head(model, head)
+    if not args:
+        raise HeadNotFoundError(f"{type(model).__name__}: finding its head needs one example input. {CURE}")
+    return traced_head(model, trace(model, *args))
+
+
+def traced_head(model: nn.Module, record: Trace) -> Head:
+    """Return the head that one traced forward pass ends in; see `find_head`."""
+    kind = type(model).__name__
+    node = record.output
+    if node is None:
+        raise HeadNotFoundError(f"the output of {kind} is not one tensor made by its layers. {CURE}")
+    nodes: list[Node] = []
+    joints: list[list[nn.Module]] = [[]]
+    seen_relu = True
+    blocker: Node | None = None
+    while node is not None:
+        if node.kind == "linear" and seen_relu:
+            nodes.append(node)
+            joints.append([])
+            seen_relu = False
+        elif node.kind in (JOINTS if nodes else TAIL):
+            seen_relu = seen_relu or node.kind == "relu"
+            if node.kind != "mask":
+                joints[-1].insert(0, node.module if node.module is not None else _functional(node))
+        else:
+            blocker = node
+            break
+        node = node.parent
+    if not nodes:
+        what = "nothing" if blocker is None else blocker.describe()
+        raise HeadNotFoundError(
+            f"{kind} has no head SRC can change: its output comes from {what}, and only {SUPPORTED} can sleep. {CURE}"
+        )
+    layers = [n.module for n in reversed(nodes)]
+    names = [n.name for n in reversed(nodes)]
+    return _checked(model, names, layers, list(reversed(joints[:-1])), record.calls)
+
+
+def named_head(model: nn.Module, head: str | Sequence[str]) -> Head:
+    """Return the head made of the named layers or containers; see `find_head`."""
+    modules = dict(model.named_modules())
+    names: list[str] = []
+    layers: list[nn.Module] = []
+    joints: list[list[nn.Module]] = []
+    wanted = [head] if isinstance(head, str) else list(head)
+    for given in wanted:
+        if given not in modules:
+            linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+            raise HeadNotFoundError(f"{type(model).__name__} has no module {given!r}; its Linear layers: {linear}")
+        for name, module in modules[given].named_modules(prefix=given, remove_duplicate=False):
+            if isinstance(module, nn.Linear):
+                names.append(name)
+                layers.append(module)
+                joints.append([])
+            elif isinstance(module, UNITS):
+                if joints:
+                    joints[-1].append(module)
+            elif not any(True for _ in module.children()):
+                raise HeadNotFoundError(
+                    f"head={head!r}: {name!r} is {type(module).__name__}, and only {SUPPORTED} can sleep"
+                )
+    if not layers:
+        raise HeadNotFoundError(f"head={head!r} holds no Linear layer, and only {SUPPORTED} can sleep")
+    for between in joints[:-1]:  # layers named one by one: the ReLU between them is a function in the model's forward
+        if not any(isinstance(module, nn.ReLU) for module in between):
+            between.append(nn.ReLU())
+    return _checked(model, names, layers, joints, {})
+
+
+def _checked(
+    model: nn.Module,
+    names: Sequence[str],
+    layers: Sequence[nn.Module | None],
+    joints: Sequence[Sequence[nn.Module]],
+    calls: dict[nn.Module, int],
+) -> Head:
+    """Refuse layers that cannot be changed alone, and return the head."""
+    uses: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        uses.setdefault(id(parameter), []).append(name)
+    linears: list[nn.Linear] = []
+    for name, layer in zip(names, layers, strict=True):
+        assert isinstance(layer, nn.Linear)
+        if type(layer).forward is not nn.Linear.forward:
+            raise HeadNotFoundError(f"{name!r} is {type(layer).__name__}, a Linear layer with a forward of its own. {CURE}")
+        if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
+            raise HeadNotFoundError(
+                f"the weight of {name!r} is computed from other parameters (weight norm or another parametrisation), "
+                "so a slept weight would not last; remove the parametrisation before sleep"
+            )
+        shared = uses.get(id(layer.weight), [])
+        if len(shared) > 1 or list(layers).count(layer) > 1 or calls.get(layer, 1) > 1:
+            where = ", ".join(shared) if len(shared) > 1 else f"{name}, called more than once in a forward pass"
+            raise HeadNotFoundError(
+                f"the weight of {name!r} is shared ({where}): sleep would change both uses. "
+                f"Untie the weights, or name a head without this layer. {CURE}"
+            )
+        linears.append(layer)
+    for (name, layer), (after_name, after) in zip(
+        zip(names, linears, strict=True), zip(names[1:], linears[1:], strict=True), strict=False
+    ):
+        if layer.out_features != after.in_features:
+            raise HeadNotFoundError(
+                f"{name!r} has {layer.out_features} outputs but {after_name!r} has {after.in_features} inputs: "
+                "these layers do not follow each other; name them input side first, without gaps"
+            )
+    return Head(tuple(names), tuple(linears), tuple(tuple(between) for between in joints))
+
+
+def check_finite(head: Head) -> None:
+    """Refuse parameters that are not finite, by name.
+
+    Raises:
+        WeightsError: A weight or bias of the head is NaN or infinite.
+    """
+    for name, layer in zip(head.names, head.layers, strict=True):
+        for kind, parameter in layer.named_parameters(recurse=False):
+            bad = int((~torch.isfinite(parameter)).sum())
+            if bad:
+                raise WeightsError(
+                    f"'{name}.{kind}' has {bad} of {parameter.numel()} values that are NaN or infinite: training "
+                    "diverged before the sleep. Lower the learning rate or clip gradients; nothing was changed"
+                )
+
+
+def _functional(node: Node) -> nn.Module:
+    return nn.ReLU() if node.kind == "relu" else nn.Identity()

@@ -1,0 +1,268 @@
+"""SRCPlugin: a sleep at the end of every experience of any Avalanche strategy.
+
+The plugin decides when, and finds its place among the other plugins; `waking.py` collects what the sleep needs, and
+`consolidation.py` does the sleep.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.core import SupervisedPlugin
+from avalanche.training.plugins import CWRStarPlugin, SynapticIntelligencePlugin
+from avalanche.training.utils import trigger_plugins
+from torch import Tensor, nn
+
+from src_plugin.config import SleepConfig
+from src_plugin.consolidation import SleepReport, sleep_head
+from src_plugin.errors import ConfigError, StimulusError
+from src_plugin.head import Head, check_finite, named_head
+from src_plugin.stimulus import as_generator
+from src_plugin.waking import Waking
+
+MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
+"""Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
+
+
+class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore]
+    """Puts the classifier head of `strategy.model` to sleep after each experience.
+
+    In training it keeps a running mean of the head's input (a forward hook, training batches only); when an experience
+    ends, the head sleeps on noise drawn from that mean, in place: parameters keep their identity and the optimizer its
+    state, everything below the head stays bit-identical, train and eval modes are kept, and nothing is drawn from
+    global random states. No example is stored. While an experience lasts, a copy of the head's parameters at its first
+    training iteration and about 1000 current inputs of the head are held as well; both are dropped after the sleep.
+
+    Biases: a sleeping unit has no constant drive, as in the paper, whose networks have no biases: one would make units
+    fire in silence and blame their inputs for it. So the sleep itself ignores biases and leaves them alone; settling
+    then moves them together with the weights.
+
+    Where it stands: at the start of each `train` call it moves itself in `strategy.plugins` behind Synaptic
+    Intelligence and CWR* (whose accounts must not contain the sleep) and before all others (EWC, MAS, LwF, iCaRL, ...
+    whose anchors, importances, teachers and means must come from the slept network).
+
+    Around a sleep it triggers `before_sleep(strategy)` and `after_sleep(strategy)` on the strategy's plugins, so that
+    metrics and loggers can look at both sides. A plugin that defines these and is passed to a strategy's constructor
+    makes Avalanche warn; metrics and loggers, and plugins appended to `strategy.plugins` later, do not.
+
+    Args:
+        config: A `SleepConfig`, or the name of a preset; "auto" needs no numbers.
+        head: Dotted name of the head (a layer or a container), or a list of names, input side first; None finds it.
+        seed: Seed of the sleep's noise, or a NumPy or torch generator.
+        every: Sleep after every k-th experience.
+        first: Number of the first experience (from 1) to sleep after; None means `every`.
+        last_only: Sleep after the last experience of the stream only.
+        schedule: `schedule(strategy) -> bool` decides instead of `every`, `first` and `last_only`.
+        reference: `reference(strategy) -> Tensor` gives inputs of the model, shape (n, ...), from which mean input and
+            data-based gains are taken instead of the running mean. For replications: it lets the sleep see data that a
+            continual learner would not have, so it is not part of the method.
+
+    Attributes:
+        reports: One `SleepReport` per sleep, in order.
+
+    Raises:
+        ConfigError: A setting that cannot be meant, or targets that are not class numbers (with `auto`).
+        HeadNotFoundError: In the first training iteration: the model has no head that can sleep.
+        StimulusError: In the first training iteration: inputs of the head are negative or not finite; at the end of
+            an experience: it trained on nothing.
+        WeightsError: Parameters of the head are not finite when the sleep would begin.
+
+    Source:
+        Tadros, Krishnan, Ramyaa, Bazhenov, Nat. Commun. 13:7742 (2022).
+
+    Example:
+        >>> from avalanche.training import Naive
+        >>> strategy = Naive(model=..., optimizer=..., plugins=[SRCPlugin()])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: SleepConfig | str | None = None,
+        *,
+        head: str | Sequence[str] | None = None,
+        seed: int | np.random.Generator | torch.Generator | None = 0,
+        every: int = 1,
+        first: int | None = None,
+        last_only: bool = False,
+        schedule: Callable[[Any], bool] | None = None,
+        reference: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config if isinstance(config, SleepConfig) else SleepConfig.preset(config or "auto")
+        for name, value in (("every", every), ("first", every if first is None else first)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"SRCPlugin({name}={value!r}): {name} must be a whole number, 1 or more")
+        self.every = every
+        self.first = every if first is None else first
+        self.last_only = last_only
+        self.schedule = schedule
+        self.reference = reference
+        self.reports: list[SleepReport] = []
+        self._generator = as_generator(seed)
+        self._waking = Waking(head, classes=not self.config.is_pure)
+        self._experiences = 0
+        self._sub_experiences = 0
+        self._told: set[str] = set()
+
+    # -- waking: watch training forward passes ------------------------------------------------------------------
+
+    def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the right place among the plugins."""
+        plugins = strategy.plugins
+        early = [p for p in plugins if isinstance(p, MUST_COME_FIRST)]
+        late = [p for p in plugins if p is not self and not isinstance(p, MUST_COME_FIRST)]
+        if plugins != [*early, self, *late]:
+            strategy.plugins = [*early, self, *late]  # a new list: Avalanche is walking the old one right now
+
+    def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Count recall of rehearsed classes anew."""
+        self._waking.begin_epoch()
+
+    def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Watch this forward pass."""
+        self._waking.begin_forward(strategy.model)
+
+    def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Note what it showed."""
+        self._waking.end_forward(strategy.model, strategy.mb_output, strategy.mb_y)
+
+    # -- sleep --------------------------------------------------------------------------------------------------
+
+    def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Sleep, if this experience is one to sleep after."""
+        if not self._is_boundary(strategy.experience):
+            return
+        self._experiences += 1
+        if not self._waking.has_seen_input:
+            raise StimulusError(
+                f"experience {self._experiences} trained on nothing that passed the head: its dataset is empty, or "
+                f"{type(strategy).__name__} does not train by forward passes of strategy.model. Leave SRCPlugin out"
+            )
+        due = self._is_due(strategy)
+        if due and self.config.steps_at(len(self.reports)) > 0:
+            self._sleep(strategy)
+        elif due:
+            self.reports.append(SleepReport("awake", "zero steps", layers=[], sizes=[]))
+        self._waking.forget(slept=due)
+
+    def _sleep(self, strategy: Any) -> None:
+        waking = self._waking
+        head = self._current_head(strategy.model)
+        check_finite(head)
+        if self.reference is None:
+            mean, inputs = waking.mean_input(), waking.recent
+        else:
+            inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
+            mean = inputs.mean(0, dtype=torch.float64).numpy()
+        below = trained_below(strategy.model, head)
+        if below:
+            self._tell(
+                "backbone",
+                f"{len(below)} parameters below the head were trained in this experience (first: {below[0]!r}), so the "
+                "mean input of earlier experiences no longer fits the features. Freeze the backbone with "
+                "requires_grad_(False), or expect sleep to help less",
+            )
+        trigger_plugins(strategy, "before_sleep")
+        report = sleep_head(
+            head,
+            mean,
+            self.config,
+            generator=self._generator,
+            before=waking.before,
+            new_classes=tuple(sorted(waking.new)) if waking.classes else None,
+            old_classes=tuple(sorted(waking.seen)),
+            recall=waking.recall,
+            inputs=inputs,
+            index=len(self.reports),
+            backbone_trained=bool(below),
+        )
+        self.reports.append(report)
+        trigger_plugins(strategy, "after_sleep")
+
+    def _current_head(self, model: nn.Module) -> Head:
+        """Return the head as it is in the model now: evaluation and other plugins may have replaced modules."""
+        head = self._waking.head
+        assert head is not None
+        modules = dict(model.named_modules())
+        if all(modules.get(name) is layer for name, layer in zip(head.names, head.layers, strict=True)):
+            return head
+        fresh = named_head(model, list(head.names))
+        return Head(head.names, fresh.layers, head.joints)
+
+    def _is_due(self, strategy: Any) -> bool:
+        if self.schedule is not None:
+            return bool(self.schedule(strategy))
+        if self.last_only:
+            stream = getattr(strategy.experience, "origin_stream", None)
+            if stream is None:
+                raise ConfigError(
+                    "SRCPlugin(last_only=True): this experience does not know its stream, so the last one cannot be "
+                    "told; pass schedule=lambda strategy: ... instead"
+                )
+            return int(strategy.experience.current_experience) == len(stream) - 1
+        n = self._experiences
+        return n >= self.first and (n - self.first) % self.every == 0
+
+    def _is_boundary(self, experience: Any) -> bool:
+        """Whether a whole experience ends here; sub-experiences of online streams are counted."""
+        if not hasattr(experience, "subexp_size"):
+            return True
+        length = getattr(experience, "sub_stream_length", None)
+        if not getattr(experience, "access_task_boundaries", False) or length is None:
+            if self.schedule is not None:
+                return True
+            self._tell(
+                "boundaries",
+                "this online stream does not tell where an experience ends, so SRCPlugin never sleeps by itself; "
+                "pass schedule=lambda strategy: ... to say when",
+            )
+            return False
+        self._sub_experiences += 1
+        if self._sub_experiences < int(length):
+            return False
+        self._sub_experiences = 0
+        return True
+
+    def _tell(self, topic: str, message: str) -> None:
+        """Warn once."""
+        if topic not in self._told:
+            self._told.add(topic)
+            warnings.warn(f"SRCPlugin: {message}", stacklevel=4)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes this plugin keeps from one experience to the next."""
+        return self._waking.kept_bytes
+
+
+def trained_below(model: nn.Module, head: Head) -> list[str]:
+    """Return the names of trainable parameters outside the head that got a gradient."""
+    own = {id(p) for layer in head.layers for p in layer.parameters()}
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.grad is not None and id(p) not in own and bool(p.grad.any())
+    ]
+
+
+def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:
+    """Return what reaches the head when the model sees `inputs`; eval mode, modes restored; CPU, shape (n, n_0)."""
+    caught: list[Tensor] = []
+    modes = {module: module.training for module in model.modules()}
+    handle = head.layers[0].register_forward_pre_hook(
+        lambda module, args: caught.append(args[0].detach().reshape(-1, head.sizes[0]).cpu())
+    )
+    try:
+        model.eval()
+        with torch.no_grad():
+            for batch in inputs.split(512):
+                model(batch.to(device))
+    finally:
+        handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return torch.cat(caught)

@@ -1,0 +1,221 @@
+"""Waking: what a sleep must know of the training before it, collected batch by batch and mostly forgotten again.
+
+Between experiences only the running mean of the head's input and the set of seen classes are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from src_plugin.errors import ConfigError, StimulusError
+from src_plugin.head import Head, HeadState, named_head, traced_head
+from src_plugin.stimulus import check_mean_input
+from src_plugin.tracing import Trace
+
+RECENT = 1000
+"""Inputs of the head that are held until the sleep, for the gate of the first sleep and data-based gains."""
+
+
+class Waking:
+    """Watches training forward passes of one model.
+
+    A watcher (plugin or callback) calls `begin_forward` and `end_forward` around every training forward pass,
+    `begin_epoch` before every epoch, and `forget` after the sleep. Hooks exist during a forward pass only, so no copy
+    of the model ever carries one.
+
+    Args:
+        head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
+        classes: Whether targets are class numbers and are noted (not needed for pure SRC).
+    """
+
+    def __init__(self, head: str | Sequence[str] | None = None, *, classes: bool = True) -> None:
+        self.head_names = head
+        self.classes = classes
+        self.seen: set[int] = set()
+        self.new: set[int] = set()
+        self.before: HeadState | None = None
+        self._total: NDArray[np.float64] | None = None
+        self._count = 0
+        self._start()
+
+    def _start(self) -> None:
+        """Forget the experience: everything but the mean, the classes and, if sleep is deferred, `before`."""
+        self.head: Head | None = None
+        self._sum: Tensor | None = None
+        self._n = 0
+        self._trace: Trace | None = None
+        self._handle: RemovableHandle | None = None
+        self._batch: Tensor | None = None
+        self._recent: deque[Tensor] = deque()
+        self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
+
+    def begin_epoch(self) -> None:
+        """Start to count recall of rehearsed classes anew."""
+        self._rehearsed.clear()
+
+    def begin_forward(self, model: nn.Module) -> None:
+        """Prepare to see one training forward pass of `model`."""
+        self.release()
+        self._batch = None
+        if self.head is None and self.head_names is None:
+            self._trace = Trace(model)
+            self._trace.begin()
+            return
+        if self.head is None:
+            assert self.head_names is not None
+            self.head = named_head(model, self.head_names)
+        self._handle = self.head.layers[0].register_forward_pre_hook(self._see)
+
+    def _see(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self._batch = args[0].detach()
+
+    def end_forward(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> None:
+        """Note what the forward pass that just ended has shown.
+
+        Args:
+            model: The model.
+            outputs: Its outputs, shape (n, classes).
+            targets: Class numbers, shape (n,).
+
+        Raises:
+            HeadNotFoundError: The model has no head that can sleep.
+            StimulusError: The first batch shows that inputs of the head are negative or not finite.
+            ConfigError: Targets are not class numbers.
+        """
+        record = self._trace
+        self.release()
+        first = self._sum is None
+        if record is not None:
+            self.head = traced_head(model, record)
+            self._batch = record.linear_inputs[self.head.layers[0]]
+        assert self.head is not None
+        if self._batch is None:
+            return  # this pass did not go through the head
+        x = self._batch.reshape(-1, self.head.sizes[0])
+        double = torch.float32 if x.device.type == "mps" else torch.float64
+        total = x.sum(0, dtype=double)
+        if first:
+            check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+            if self.before is None:
+                self.before = self.head.read()
+        self._sum = total if self._sum is None else self._sum + total
+        self._n += len(x)
+        self._remember(x)
+        self._batch = None
+        if self.classes:
+            self._note_classes(outputs, targets, first=first)
+
+    def _remember(self, x: Tensor) -> None:
+        self._recent.append(x)
+        while sum(map(len, self._recent)) - len(self._recent[0]) >= RECENT:
+            self._recent.popleft()
+
+    def _note_classes(self, outputs: Tensor, targets: Tensor, *, first: bool) -> None:
+        if first and (targets.ndim != 1 or targets.is_floating_point()):
+            raise ConfigError(
+                f"targets of shape {tuple(targets.shape)} and type {targets.dtype} are not class numbers, so there are "
+                "no old and new classes to balance: only pure SRC applies, SleepConfig.preset('src_only')"
+            )
+        targets = targets.detach()
+        self.new.update(set(torch.unique(targets).tolist()) - self.seen)
+        if self.seen:
+            seen = torch.tensor(sorted(self.seen), device=targets.device)
+            known = torch.tensor(sorted(self.seen | self.new), device=outputs.device)
+            old = torch.isin(targets, seen)
+            if bool(old.any()):
+                usable = known[known < outputs.shape[1]]
+                right = usable[outputs.detach()[:, usable].argmax(1)].to(targets.device) == targets
+                self._rehearsed.append(torch.stack([old.sum(), (old & right).sum()]).cpu())
+
+    @property
+    def has_seen_input(self) -> bool:
+        """Whether anything reached the head since the last `forget`."""
+        return self._n > 0
+
+    @property
+    def recall(self) -> float | None:
+        """Share of rehearsed samples classified rightly in the second half of the last epoch; None without any."""
+        if not self._rehearsed:
+            return None
+        half = torch.stack(self._rehearsed[len(self._rehearsed) // 2 :]).sum(0)
+        return float(half[1] / half[0])
+
+    @property
+    def recent(self) -> Tensor | None:
+        """The last inputs of the head, about `RECENT` of them, shape (n, n_0)."""
+        return torch.cat(list(self._recent)) if self._recent else None
+
+    def mean_input(self) -> NDArray[np.float64]:
+        """Return the mean input of the head over everything seen, shape (n_0,); every presentation counts once.
+
+        Raises:
+            StimulusError: Nothing was seen, or the head has other inputs than earlier.
+        """
+        total, count = self._sums()
+        if count == 0:
+            raise StimulusError("nothing was seen in training, so there is no mean input to sleep on")
+        return total / count
+
+    def _sums(self) -> tuple[NDArray[np.float64], int]:
+        now = None if self._sum is None else self._sum.cpu().double().numpy()
+        if self._total is None or now is None:
+            total = self._total if now is None else now
+            return (np.zeros(0) if total is None else total), self._count + self._n
+        if len(now) != len(self._total):
+            raise StimulusError(
+                f"the head has {len(now)} inputs now and had {len(self._total)} in earlier experiences; a mean over both "
+                "does not exist. Name a head that keeps its inputs: head='classifier'"
+            )
+        return self._total + now, self._count + self._n
+
+    def forget(self, *, slept: bool) -> None:
+        """End the experience: fold it into the running mean, and drop all the rest.
+
+        Args:
+            slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
+        """
+        self._total, self._count = self._sums()
+        self.release()
+        self._start()
+        if slept:
+            self.before = None
+            self.seen |= self.new
+            self.new = set()
+
+    def release(self) -> None:
+        """Stop to watch a forward pass; leaves no hook behind. Safe to call at any time."""
+        if self._trace is not None:
+            self._trace.end()
+            self._trace = None
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept between experiences, as plain numbers and arrays."""
+        return {
+            "total": None if self._total is None else torch.from_numpy(self._total),
+            "count": self._count,
+            "seen": sorted(self.seen),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._total = None if state["total"] is None else state["total"].numpy()
+        self._count = int(state["count"])
+        self.seen = set(state["seen"])
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes kept from one experience to the next."""
+        mean = 0 if self._total is None else self._total.nbytes
+        before = 0 if self.before is None else self.before.nbytes
+        return mean + before + 8 * (1 + len(self.seen) + len(self.new))
