@@ -1,0 +1,251 @@
+"""RunConfig: what is run, from YAML. Strict: an unknown key is an error that names the nearest known one.
+
+A file states only what differs from the one it `extends`; mappings are merged, anything else is replaced. Seeds, the
+device and the place of the data are given on the command line, so no file is copied to change them.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from src_plugin.errors import ConfigError, did_you_mean
+
+if typing.TYPE_CHECKING:
+    from src_plugin.config import SleepConfig
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of a config: immutable, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class StreamConfig(Section):
+    """Which images come in which order.
+
+    Attributes:
+        dataset: A name of `benchmarks.data.DATASETS`.
+        n_experiences: Number of experiences with equally many classes each.
+        classes_per_experience: Classes of each experience, instead of `n_experiences`.
+        class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), or a list of all classes.
+        samples_per_experience: Train on the first so many images of each experience in file order; None for all.
+    """
+
+    dataset: str
+    n_experiences: Positive | None = None
+    classes_per_experience: list[Positive] | None = None
+    class_order: Literal["fixed", "seeded"] | list[int] = "fixed"
+    samples_per_experience: Positive | None = None
+
+    @model_validator(mode="after")
+    def _states_one_split(self) -> StreamConfig:
+        if (self.n_experiences is None) == (self.classes_per_experience is None):
+            raise ValueError("give n_experiences or classes_per_experience, one of them (null clears an inherited one)")
+        return self
+
+
+class ModelConfig(Section):
+    """The network.
+
+    Attributes:
+        kind: "mlp" (Linear, ReLU, dropout, ...), or "simple_mlp", Avalanche's SimpleMLP with ordinary dropout.
+        hidden: Units of each hidden layer.
+        bias: Whether Linear layers have biases.
+        dropout: Probability of dropping a hidden unit in training.
+        dropout_style: "inverted" (PyTorch: scaled in training) or "paper" (scaled in use, by 1 - p).
+        output: "linear", or "relu": rectified outputs whose gradient is 1 everywhere.
+        init_half_range: Draw all weights from U(-a, a); None for PyTorch's own initialisation.
+    """
+
+    kind: Literal["mlp", "simple_mlp"] = "mlp"
+    hidden: list[Positive]
+    bias: bool = False
+    dropout: Fraction = 0.0
+    dropout_style: Literal["inverted", "paper"] = "inverted"
+    output: Literal["linear", "relu"] = "linear"
+    init_half_range: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fits_simple_mlp(self) -> ModelConfig:
+        if self.kind == "simple_mlp":
+            if len(set(self.hidden)) != 1:
+                raise ValueError("simple_mlp needs at least one hidden layer, and all of the same size")
+            if not self.bias or self.output != "linear" or self.dropout_style != "inverted":
+                raise ValueError("simple_mlp has biases, linear outputs and inverted dropout; use kind: mlp for others")
+        return self
+
+
+class TrainingConfig(Section):
+    """How each experience is learnt. Momentum and weight decay as in torch.optim; momentum for SGD only."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0)]
+    momentum: Fraction = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Positive
+    epochs: Positive
+    loss: Literal["cross_entropy", "squared_error"] = "cross_entropy"
+
+    @model_validator(mode="after")
+    def _momentum_is_sgd(self) -> TrainingConfig:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum is a setting of sgd; {self.optimizer} has its own")
+        return self
+
+
+class SleepSection(Section):
+    """The sleep of strategies that end in "+src".
+
+    Attributes:
+        preset: "auto" or a published preset of `SleepConfig`.
+        set: Fields of `SleepConfig` that differ from the preset.
+        reference: Where mean input and scales come from: "none" for the plugin's own running mean, "seen_classes" for
+            all training images of all classes seen so far, also those not trained on (the authors' code).
+        every: Sleep after every so many experiences.
+    """
+
+    preset: str = "auto"
+    set: dict[str, Any] = Field(default_factory=dict)
+    reference: Literal["none", "seen_classes"] = "none"
+    every: Positive = 1
+
+    def build(self) -> SleepConfig:
+        """Return the SleepConfig this section describes.
+
+        Raises:
+            ConfigError: Unknown preset, unknown field, or a value out of range.
+        """
+        from src_plugin.config import SleepConfig
+
+        base = SleepConfig() if self.preset == "auto" else SleepConfig.preset(self.preset)
+        return SleepConfig.from_dict({**base.to_dict(), **self.set}) if self.set else base
+
+
+class RunConfig(Section):
+    """One benchmark: a stream, a network, its training, and the strategies to compare on it."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str = ""
+    source: str = ""
+    stream: StreamConfig
+    model: ModelConfig
+    training: TrainingConfig
+    sleep: SleepSection = SleepSection()
+    strategies: Annotated[list[str], Field(min_length=1)]
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a config and everything it extends; `name` is the file's own name unless it says otherwise.
+
+    Raises:
+        ConfigError: A file is missing or not YAML, a key is unknown (the nearest known one is named), a value does not
+            fit, or files extend each other in a circle.
+    """
+    chain = _read_chain(path, [])
+    merged: dict[str, Any] = {}
+    for _, raw in chain:
+        merged = _merge(merged, raw)
+    merged["name"] = chain[-1][1].get("name", path.stem)
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, chain)) from error
+    try:
+        config.sleep.build()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: sleep: {error}") from error
+    return config
+
+
+def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
+    """Return everything that can move a number of one strategy's runs, as plain JSON: what is hashed and recorded.
+
+    Texts and the list of strategies are left out, and `sleep` is None for a strategy that does not sleep, so that
+    changing them does not discard records.
+    """
+    sections = config.model_dump(include={"stream", "model", "training"})
+    sleep: dict[str, Any] | None = None
+    if strategy.endswith("+src"):
+        numbers = _plain(config.sleep.build().to_dict())
+        sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
+        sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
+    return {**sections, "sleep": sleep, "strategy": strategy}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no infinity
+
+
+def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the files from the root of `extends` to `path`, each without its `extends` key."""
+    if path.resolve() in below:
+        raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        raise ConfigError(f"there is no config {path}{near}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold a mapping with keys like stream, model, training")
+    parent = raw.pop("extends", None)
+    _refuse_unknown(raw, RunConfig, path, "")
+    if parent is None:
+        return [(path, raw)]
+    return [*_read_chain(path.parent / str(parent), [*below, path.resolve()]), (path, raw)]
+
+
+def _refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:
+    known = section.model_fields
+    for key, value in raw.items():
+        if key not in known:
+            names = known if where else [*known, "extends"]
+            raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
+        inner = known[key].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+            _refuse_unknown(value, inner, path, f"{where}{key}.")
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merge(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **over, **both}
+
+
+def _explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
+    """Say which key of which file is wrong, and why."""
+    first = error.errors()[0]
+    keys = [part for part in first["loc"] if isinstance(part, str)]
+    path = next((file for file, raw in reversed(chain) if _has(raw, keys)), chain[-1][0])
+    value = first["input"]
+    hint = ""
+    if isinstance(value, str) and first["type"].startswith("float"):
+        hint = "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
+    got = "" if isinstance(value, dict) else f" (got {value!r})"
+    return f"{path}: {'.'.join(keys) or 'config'}: {first['msg']}{got}{hint}"
+
+
+def _has(raw: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(raw, Mapping) or key not in raw:
+            return False
+        raw = raw[key]
+    return True

@@ -1,0 +1,174 @@
+"""Record: what one run found, in one JSON file that is written once. Tables and pictures come from records only.
+
+The matrix is the truth: metrics are computed from it when read. Unknown is null, a number is a number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from benchmarks.metrics import pooled_accuracy
+from src_plugin.errors import SRCError
+
+
+class RecordError(SRCError, ValueError):
+    """A record file cannot be read, or what it says cannot be true."""
+
+
+class Seconds(BaseModel):
+    """Where the time went, in s; measuring accuracy is in `total` only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    train: float = Field(ge=0)
+    sleep: float = Field(ge=0)
+    total: float = Field(ge=0)
+
+
+class Record(BaseModel):
+    """One run of one strategy under one seed.
+
+    Attributes:
+        config: Everything that can move a number: stream, model, training, sleep (with all its numbers) and strategy.
+        accuracy: Fractions, shape (n_trained, n_experiences), after training and sleep; None if nothing was measured.
+        accuracy_before_sleep: The same matrix just before each sleep; equal to `accuracy` where nothing slept.
+        final_accuracy: Accuracy over all test images after the last experience.
+        n_test: Test images of each experience.
+        sleep_reports: One per sleep, as the plugin gave them.
+        kept_bytes: What the strategy kept from one experience to the next besides the model; None if it does not say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    status: Literal["done", "diverged", "failed"]
+    error: str | None = None
+    config_name: str
+    config: dict[str, Any]
+    strategy: str
+    seed: int
+    class_order: list[int]
+    experiences: list[list[str]]
+    n_test: list[int]
+    accuracy: list[list[float]] | None = None
+    accuracy_before_sleep: list[list[float]] | None = None
+    final_accuracy: float | None = None
+    sleep_reports: list[dict[str, Any]] = Field(default_factory=list)
+    kept_bytes: int | None = None
+    seconds: Seconds
+    versions: dict[str, str | None]
+    commit: str
+    tree_clean: bool | None
+    hardware: dict[str, str | int]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Record:
+        if (self.accuracy is None) != (self.accuracy_before_sleep is None):
+            raise ValueError("accuracy and accuracy_before_sleep must both be there, or neither")
+        if self.accuracy is not None and self.accuracy_before_sleep is not None:
+            if len(self.accuracy) != len(self.accuracy_before_sleep):
+                raise ValueError("accuracy and accuracy_before_sleep differ in their number of rows")
+            for row in (*self.accuracy, *self.accuracy_before_sleep):
+                if len(row) != len(self.n_test):
+                    raise ValueError(f"a row of accuracy has {len(row)} entries for {len(self.n_test)} experiences")
+                if not all(0.0 <= value <= 1.0 for value in row):
+                    raise ValueError("accuracy holds values outside [0, 1]; percent belongs in printed tables only")
+        if self.status == "done":
+            if not self.accuracy:
+                raise ValueError("status is 'done', but there is no accuracy")
+            if len(self.accuracy) not in (1, len(self.n_test)):
+                raise ValueError(f"{len(self.accuracy)} rows of accuracy for {len(self.n_test)} experiences")
+            expected = pooled_accuracy(self.accuracy[-1], self.n_test)
+            if self.final_accuracy is None or abs(self.final_accuracy - expected) > 1e-9:
+                raise ValueError(f"final_accuracy is {self.final_accuracy}, but the matrix gives {expected}")
+        elif self.error is None:
+            raise ValueError(f"status is {self.status!r}, but error does not say why")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """The first eight digits of the SHA-256 of the config: part of the file name."""
+        return config_hash(self.config)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Return the first eight hexadecimal digits of the SHA-256 of a resolved config, keys sorted."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def record_path(out: Path, *, config_name: str, strategy: str, seed: int, hash8: str) -> Path:
+    """Return where the record of a run lies: <out>/<config name>/<strategy>/seed<k>-<hash>.json."""
+    return out / config_name / strategy / f"seed{seed}-{hash8}.json"
+
+
+def finite(value: Any) -> Any:
+    """Return a copy of a JSON tree in which infinities and NaN are None: JSON has no word for them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record so that a reader finds all of it or nothing: temporary file, flush, fsync, rename."""
+    text = json.dumps(record.model_dump(by_alias=True), sort_keys=True, indent=1, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which would hide records in a shared folder
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record.
+
+    Raises:
+        RecordError: The file cannot be read, is not JSON, does not fit the schema, contradicts itself, or its name
+            belongs to another config or seed; the message names the file and what is wrong.
+    """
+    cure = "remove it, and `run` makes it again"
+    try:
+        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "record"
+        raise RecordError(f"{path} is not a valid record: {where}: {first['msg']}; {cure}") from error
+    expected = f"seed{record.seed}-{record.hash}.json"
+    if path.name != expected:
+        raise RecordError(f"{path} holds the record {expected}: its name or its content was changed; {cure}")
+    return record
+
+
+def find_records(folder: Path) -> Iterator[Record]:
+    """Yield every record under a folder, in the order of their paths.
+
+    Raises:
+        RecordError: There is no such folder, or one file is not a valid record.
+    """
+    if not folder.is_dir():
+        raise RecordError(f"{folder} is no folder; `python -m benchmarks run <config>` makes records")
+    for path in sorted(folder.rglob("seed*.json")):
+        yield read_record(path)

@@ -1,0 +1,154 @@
+"""STRATEGIES: one row per method. A new method is one entry; "+src" after any name adds Sleep Replay Consolidation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from avalanche.logging import BaseLogger
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.supervised import Naive
+from torch import Tensor, nn
+
+from src_plugin.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from src_plugin.config import SleepConfig
+
+SUFFIX = "+src"
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What every strategy is built from.
+
+    Attributes:
+        model: The network; trained in place.
+        optimizer: Over the network's parameters.
+        criterion: Loss of outputs (n, n_classes) and labels (n,).
+        batch_size: Images per update.
+        epochs: Passes over each experience.
+        device: Where it is trained.
+        plugins: More Avalanche plugins; the list is copied, never changed.
+        sleep: Settings or preset name for strategies that end in "+src".
+        every: Sleep after every so many experiences.
+        seed: Of the sleep's own random generator.
+        reference: Images from which the sleep takes mean input and scales, as a function of the strategy; None for the
+            plugin's own running mean.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    criterion: nn.Module
+    batch_size: int
+    epochs: int
+    device: str = "cpu"
+    plugins: list[Any] = field(default_factory=list)
+    sleep: SleepConfig | str = "auto"
+    every: int = 1
+    seed: int = 0
+    reference: Callable[[Any], Tensor] | None = None
+
+
+class NoLogger(BaseLogger):  # type: ignore[misc]
+    """Logs nothing; without any logger, Avalanche warns at every strategy that is built."""
+
+    def log_single_metric(self, name: str, value: object, x_plot: int) -> None:
+        """Do nothing."""
+
+
+def _common(setup: TrainingSetup, plugins: list[Any]) -> dict[str, Any]:
+    """Return the arguments that all Avalanche strategies share; batch sizes default to 1 there, so both are set."""
+    return {
+        "model": setup.model,
+        "optimizer": setup.optimizer,
+        "criterion": setup.criterion,
+        "train_mb_size": setup.batch_size,
+        "eval_mb_size": setup.batch_size,
+        "train_epochs": setup.epochs,
+        "device": setup.device,
+        "plugins": plugins,
+        "evaluator": EvaluationPlugin(loggers=[NoLogger()]),
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method.
+
+    Attributes:
+        factory: Builds the Avalanche strategy from a setup and a fresh list of plugins, which it may change.
+        paper: Where the method is from.
+        keeps: What it keeps from one experience to the next, besides the model.
+        sleeps: Whether "+src" can be added.
+        at_once: Whether it trains on all experiences together, as one.
+    """
+
+    factory: Callable[[TrainingSetup, list[Any]], Any]
+    paper: str
+    keeps: str
+    sleeps: bool = True
+    at_once: bool = False
+
+
+def _naive(setup: TrainingSetup, plugins: list[Any]) -> Any:
+    return Naive(**_common(setup, plugins))
+
+
+STRATEGIES: dict[str, Row] = {
+    "naive": Row(
+        factory=_naive,
+        paper="plain fine-tuning, the lower bound ('sequential' in Tadros et al. 2022, Table 1)",
+        keeps="nothing",
+    ),
+    "joint": Row(
+        factory=_naive,
+        paper="training on all experiences together, the upper bound ('parallel' in Tadros et al. 2022, Table 1)",
+        keeps="all images",
+        at_once=True,
+    ),
+}
+
+
+def find_row(name: str) -> tuple[Row, bool]:
+    """Return the row of a strategy, and whether its name asks for sleep.
+
+    Args:
+        name: A key of STRATEGIES, or one followed by "+src".
+
+    Raises:
+        ConfigError: Unknown name (the nearest known one is given), or a method that cannot be combined with sleep.
+    """
+    base = name.removesuffix(SUFFIX)
+    if base not in STRATEGIES:
+        known = [*STRATEGIES, *(key + SUFFIX for key, row in STRATEGIES.items() if row.sleeps)]
+        raise ConfigError(f"unknown strategy {name!r}{did_you_mean(name, known)}")
+    row = STRATEGIES[base]
+    wants_sleep = base != name
+    if wants_sleep and not row.sleeps:
+        raise ConfigError(
+            f"{base!r} cannot be combined with {SUFFIX}: it has no head of Linear layers that could sleep"
+        )
+    return row, wants_sleep
+
+
+def build_strategy(name: str, setup: TrainingSetup) -> Any:
+    """Build an Avalanche strategy.
+
+    Args:
+        name: A key of STRATEGIES; with "+src", an SRCPlugin is put before the setup's own plugins.
+        setup: Network, training and sleep.
+
+    Raises:
+        ConfigError: See `find_row`.
+    """
+    row, wants_sleep = find_row(name)
+    plugins = list(setup.plugins)
+    if wants_sleep:
+        from src_plugin.plugin import SRCPlugin
+
+        src = SRCPlugin(setup.sleep, seed=setup.seed, every=setup.every, reference=setup.reference)
+        plugins.insert(0, src)
+    return row.factory(setup, plugins)

@@ -1,0 +1,171 @@
+"""`python -m benchmarks`: runs what is missing, survives what fails, and answers mistakes with one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks import runner
+from benchmarks.__main__ import main
+from benchmarks.records import find_records
+from lab_samples import TINY
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def arguments(config: Path, tmp_path: Path) -> list[str]:
+    return ["run", str(config), "--seeds", "0", "1", "--out", str(tmp_path / "runs")]
+
+
+def records_in(folder: Path) -> list[Path]:
+    return sorted((folder / "runs").rglob("*.json"))
+
+
+def test_the_second_run_skips_what_is_done(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    picture = tmp_path / "runs" / "tiny" / "accuracy.png"
+    assert out.rstrip().splitlines()[-1] == str(picture)
+    assert picture.stat().st_size > 10_000
+    files = records_in(tmp_path)
+    assert [path.parent.name for path in files] == ["joint", "joint", "naive", "naive"]
+    contents = [path.read_bytes() for path in files]
+
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
+    assert main(arguments) == 0
+    assert "already done: naive, seed 0; joint, seed 0; naive, seed 1; joint, seed 1" in capsys.readouterr().out
+    assert [path.read_bytes() for path in files] == contents
+
+
+def test_the_table_is_made_again_from_records_alone(
+    arguments: list[str], config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments)
+    ran = capsys.readouterr().out
+    config.unlink()
+    assert main(["table", str(tmp_path / "runs")]) == 0
+    again = capsys.readouterr().out
+    for name in ("naive", "joint"):
+        row = next(line for line in ran.splitlines() if line.startswith(f"│ {name} "))
+        assert row in again.splitlines()
+
+
+def test_a_changed_config_is_not_mixed_with_old_records(arguments: list[str], config: Path, tmp_path: Path) -> None:
+    once = [*arguments, "--strategies", "naive", "--seeds", "0"]
+    main(once)
+    config.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "lr": 0.02}}), encoding="utf-8")
+    main(once)
+    files = records_in(tmp_path)
+    assert len(files) == 2
+    assert len({record.config["training"]["lr"] for record in find_records(tmp_path / "runs")}) == 2
+
+
+def test_a_failing_run_is_recorded_and_the_others_go_on(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.run
+
+    def sometimes(config: Any, *, strategy: str, seed: int, **more: Any) -> Any:
+        if (strategy, seed) == ("naive", 0):
+            raise ZeroDivisionError("one over nothing")
+        return real(config, strategy=strategy, seed=seed, **more)
+
+    monkeypatch.setattr(runner, "run", sometimes)
+    assert main(arguments) == 1
+    out = capsys.readouterr().out
+    assert "naive, seed 0 failed: ZeroDivisionError: one over nothing" in out
+    assert "1 failed" in out
+    states = {(r.strategy, r.seed): r.status for r in find_records(tmp_path / "runs")}
+    assert states == {("naive", 0): "failed", ("naive", 1): "done", ("joint", 0): "done", ("joint", 1): "done"}
+    (log,) = (tmp_path / "runs").rglob("*.log")
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    assert log.stem == next(p.stem for p in records_in(tmp_path) if p.parent.name == "naive" and "seed0" in p.name)
+
+    monkeypatch.setattr(runner, "run", real)
+    assert main(arguments) == 0  # what failed is tried again
+    assert {r.status for r in find_records(tmp_path / "runs")} == {"done"}
+    assert not list((tmp_path / "runs").rglob("*.log"))
+
+
+def test_a_broken_record_is_run_again_and_said(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = [*arguments, "--strategies", "naive", "--seeds", "0"]
+    main(once)
+    (path,) = records_in(tmp_path)
+    path.write_text('{"schema": 1', encoding="utf-8")
+    assert main(["table", str(tmp_path / "runs")]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert main(once) == 0
+    assert f"run again, because {path}" in capsys.readouterr().out
+    assert json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
+
+
+def test_ctrl_c_loses_the_current_run_only(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.run
+
+    def interrupted(config: Any, *, strategy: str, seed: int, **more: Any) -> Any:
+        if strategy == "joint":
+            raise KeyboardInterrupt
+        return real(config, strategy=strategy, seed=seed, **more)
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.parent.name for path in records_in(tmp_path)] == ["naive"]
+
+
+def test_a_dry_run_writes_nothing(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("to run") == 4
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--strategies", "naiv"], "did you mean 'naive'"),
+        (["--threads", "0"], "--threads must be 1 or more"),
+        (["--seeds", "-1"], "--seeds must be whole numbers"),
+        (["--device", "cuda:99"], "--device cuda:99 cannot be used here"),
+        (["--device", "abacus"], "--device abacus cannot be used here"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main([*arguments, *more]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_missing_data_is_one_line_and_leaves_nothing(
+    arguments: list[str], config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(yaml.safe_dump({**TINY, "stream": {"dataset": "mnist", "n_experiences": 5}}), encoding="utf-8")
+    assert main([*arguments, "--data-root", str(tmp_path / "empty")]) == 2
+    err = capsys.readouterr().err
+    assert "train-images-idx3-ubyte" in err
+    assert "--download" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_empty_folder_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", str(tmp_path)]) == 2
+    assert "there are no records" in capsys.readouterr().err

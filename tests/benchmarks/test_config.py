@@ -1,0 +1,153 @@
+"""Configs: the shipped ones load, and a mistake is answered with its file, its key and the nearest known name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.config import RunConfig, load_config, resolve
+from benchmarks.data import DATASETS
+from benchmarks.records import config_hash
+from src_plugin.errors import ConfigError
+from strategies import find_row
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RUNNABLE = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "base.yaml")
+
+COMPLETE = """
+stream: {dataset: digits, n_experiences: 5}
+model: {hidden: [20]}
+training: {lr: 0.1, batch_size: 10, epochs: 1}
+strategies: [naive]
+"""
+
+
+def write(folder: Path, text: str, *, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_promised_configs_are_there() -> None:
+    names = {path.stem for path in RUNNABLE}
+    assert {"split_digits", "split_mnist", "split_fashion_mnist", "split_mnist_bias"} <= names
+    assert {"split_mnist_simple_mlp", "paper_split_mnist", "paper_split_fashion_mnist"} <= names
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_name_what_exists(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert config.stream.dataset in DATASETS
+    for strategy in config.strategies:
+        find_row(strategy)
+        resolve(config, strategy)
+
+
+def test_the_paper_protocol_is_the_authors_code() -> None:
+    config = load_config(CONFIGS / "paper_split_fashion_mnist.yaml")
+    training, model = config.training, config.model
+    assert (training.optimizer, training.lr, training.momentum) == ("sgd", 0.1, 0.5)
+    assert (training.batch_size, training.epochs, training.loss) == (100, 2, "squared_error")
+    assert (model.hidden, model.bias, model.output) == ([1200, 1200], False, "relu")
+    assert (model.dropout, model.dropout_style, model.init_half_range) == (0.25, "paper", 0.01)
+    assert (config.stream.samples_per_experience, config.stream.class_order) == (5000, "fixed")
+    assert (config.sleep.preset, config.sleep.reference) == ("paper/split_fashion_mnist", "seen_classes")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (COMPLETE + "trainings: {}", "unknown key 'trainings'; did you mean 'training'"),
+        (COMPLETE + "extend: base.yaml", "unknown key 'extend'; did you mean 'extends'"),
+        (COMPLETE.replace("epochs", "epoch"), "unknown key 'training.epoch'; did you mean 'epochs'"),
+        (COMPLETE + "sleep: {presets: auto}", "unknown key 'sleep.presets'; did you mean 'preset'"),
+        (COMPLETE + "sleep: {preset: paper/split_mnits}", "did you mean 'paper/split_mnist'"),
+        (COMPLETE + "sleep: {set: {step: 3}}", "did you mean 'steps'"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_file_and_the_nearest_one(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("lr: 0.1", "lr: 1e-1"), "training.lr.*write 0.001 or 1.0e-3"),
+        (("lr: 0.1", "lr: -0.1"), "training.lr.*greater than 0.*-0.1"),
+        (("lr: 0.1", "lr: .nan"), "training.lr.*finite"),
+        (("epochs: 1", "epochs: '1'"), "training.epochs.*integer"),
+        (("epochs: 1", "epochs: 1.5"), "training.epochs.*integer"),
+        (("epochs: 1", "epochs: 1, optimizer: adam, momentum: 0.9"), "momentum is a setting of sgd"),
+        (("hidden: [20]", "hidden: [20], output: relux"), "model.output.*'relu'"),
+        (("hidden: [20]", "hidden: [20, 30], kind: simple_mlp, bias: true"), "all of the same size"),
+        (("n_experiences: 5", "n_experiences: 5, classes_per_experience: [10]"), "one of them"),
+        (("strategies: [naive]", ""), "strategies.*required"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_its_key(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = write(tmp_path, COMPLETE.replace(*change))
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
+    write(tmp_path, COMPLETE + "name: first", name="base.yaml")
+    write(tmp_path, "extends: base.yaml\nmodel: {bias: true}", name="middle.yaml")
+    leaf = write(tmp_path, "extends: middle.yaml\nmodel: {hidden: [7, 8]}\ntraining: {lr: 0.2}", name="leaf.yaml")
+    config = load_config(leaf)
+    assert config.name == "leaf"  # a name is not inherited: two configs would share their records
+    assert config.model.hidden == [7, 8]
+    assert config.model.bias is True
+    assert (config.training.lr, config.training.batch_size) == (0.2, 10)
+
+
+def test_an_error_in_an_extended_file_names_that_file(tmp_path: Path) -> None:
+    write(tmp_path, COMPLETE.replace("lr: 0.1", "lr: -1"), name="base.yaml")
+    leaf = write(tmp_path, "extends: base.yaml\ntraining: {epochs: 2}", name="leaf.yaml")
+    with pytest.raises(ConfigError, match=r"base\.yaml: training\.lr"):
+        load_config(leaf)
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "extends: b.yaml", name="a.yaml")
+    path = write(tmp_path, "extends: a.yaml", name="b.yaml")
+    with pytest.raises(ConfigError, match=r"extends itself: b\.yaml -> a\.yaml -> b\.yaml"):
+        load_config(path)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, COMPLETE, name="split_digits.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean 'split_digits\.yaml'"):
+        load_config(tmp_path / "split_digit.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "just text", ""])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        load_config(write(tmp_path, text))
+
+
+def _hash(config: RunConfig, strategy: str) -> str:
+    return config_hash(resolve(config, strategy))
+
+
+def test_the_hash_follows_what_can_move_a_number_and_nothing_else(tiny: RunConfig) -> None:
+    def changed(**sections: dict[str, object]) -> RunConfig:
+        raw = tiny.model_dump()
+        for name, change in sections.items():
+            raw[name] = {**raw[name], **change}
+        return RunConfig.model_validate(raw)
+
+    same = tiny.model_copy(update={"description": "other words", "strategies": ["joint"], "name": "other"})
+    assert _hash(same, "naive") == _hash(tiny, "naive")
+    assert _hash(tiny, "joint") != _hash(tiny, "naive")
+    assert _hash(changed(training={"lr": 0.051}), "naive") != _hash(tiny, "naive")
+    deeper = changed(sleep={"set": {"depth": 0.4}})
+    assert _hash(deeper, "naive+src") != _hash(tiny, "naive+src")
+    assert _hash(deeper, "naive") == _hash(tiny, "naive")  # naive does not sleep

@@ -1,0 +1,181 @@
+"""run(): learns, repeats itself, measures what it says, and does not disturb what it measures."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.config import RunConfig
+from benchmarks.data import Dataset
+from benchmarks.records import Record
+from benchmarks.runner import SeenClasses, SleepListener, accuracies, run
+from benchmarks.streams import build_stream
+from src_plugin.errors import ConfigError
+
+
+def without_time(record: Record) -> dict[str, object]:
+    """Return what must be equal in two runs; only durations may differ."""
+    raw = record.model_dump(exclude={"seconds"})
+    for report in raw["sleep_reports"]:
+        report.pop("seconds", None)
+    return raw
+
+
+def changed(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
+    raw = config.model_dump()
+    for name, change in sections.items():
+        raw[name] = {**raw[name], **change}
+    return RunConfig.model_validate(raw)
+
+
+def test_naive_learns_and_forgets(tiny: RunConfig, digits: Dataset) -> None:
+    record = run(tiny, strategy="naive", seed=0, data=digits)
+    assert record.status == "done"
+    assert record.accuracy is not None
+    assert [len(row) for row in record.accuracy] == [3, 3, 3]
+    assert record.accuracy[0][0] > 0.8
+    assert record.accuracy[0][1] == record.accuracy[0][2] == 0.0  # classes it never saw
+    assert record.accuracy[1][1] > 0.8
+    assert record.accuracy[2][0] < record.accuracy[0][0]
+    assert record.accuracy_before_sleep == record.accuracy
+    assert record.sleep_reports == []
+    assert record.kept_bytes == 0
+    assert record.class_order == list(range(10))
+    assert sum(record.n_test) == 450
+    assert 0 < record.seconds.train <= record.seconds.total
+    assert record.seconds.sleep == 0
+
+
+def test_joint_has_one_row_and_knows_all_classes(tiny: RunConfig, digits: Dataset) -> None:
+    record = run(changed(tiny, training={"epochs": 12}), strategy="joint", seed=0, data=digits)
+    assert record.accuracy is not None
+    assert [len(row) for row in record.accuracy] == [3]
+    assert min(record.accuracy[0]) > 0.5
+    assert record.kept_bytes is None
+
+
+@pytest.mark.parametrize("strategy", ["naive", "naive+src"])
+def test_a_seed_decides_everything(tiny: RunConfig, digits: Dataset, strategy: str) -> None:
+    first = run(tiny, strategy=strategy, seed=1, data=digits)
+    torch.rand(3)  # whatever happened before must not matter
+    assert without_time(run(tiny, strategy=strategy, seed=1, data=digits)) == without_time(first)
+    assert run(tiny, strategy=strategy, seed=2, data=digits).accuracy != first.accuracy
+
+
+def test_sleep_is_measured_on_both_sides(tiny: RunConfig, digits: Dataset) -> None:
+    naive = run(tiny, strategy="naive", seed=0, data=digits)
+    slept = run(tiny, strategy="naive+src", seed=0, data=digits)
+    assert naive.accuracy is not None
+    assert slept.accuracy is not None
+    assert slept.accuracy_before_sleep is not None
+    assert slept.accuracy_before_sleep[0] == naive.accuracy[0]  # the same training up to the first sleep
+    assert slept.accuracy_before_sleep[1] != slept.accuracy[1]
+    assert len(slept.sleep_reports) == 3
+    assert slept.seconds.sleep > 0
+    assert slept.kept_bytes is not None
+    assert slept.kept_bytes > 0
+
+
+def test_a_sleep_of_no_steps_is_the_same_run_as_none(tiny: RunConfig, digits: Dataset) -> None:
+    naive = run(tiny, strategy="naive", seed=0, data=digits)
+    awake = run(changed(tiny, sleep={"set": {"steps": 0}}), strategy="naive+src", seed=0, data=digits)
+    assert awake.accuracy == naive.accuracy
+    assert awake.accuracy_before_sleep == naive.accuracy
+
+
+def test_sleep_can_be_every_second_experience(tiny: RunConfig, digits: Dataset) -> None:
+    naive = run(tiny, strategy="naive", seed=0, data=digits)
+    record = run(changed(tiny, sleep={"every": 2}), strategy="naive+src", seed=0, data=digits)
+    assert len(record.sleep_reports) == 1
+    assert max(record.sleep_reports[0]["weight_change"]) > 0
+    assert record.accuracy is not None
+    assert naive.accuracy is not None
+    assert record.accuracy_before_sleep is not None
+    assert record.accuracy_before_sleep[:2] == naive.accuracy[:2]  # nothing slept before the end of the second
+    assert record.accuracy_before_sleep[2] == record.accuracy[2]  # nor after the third
+
+
+def test_divergence_is_a_result(tiny: RunConfig, digits: Dataset) -> None:
+    wild = changed(tiny, training={"lr": 1e6, "loss": "squared_error"})
+    record = run(wild, strategy="naive", seed=0, data=digits)
+    assert record.status == "diverged"
+    assert "not finite after experience 0" in (record.error or "")
+    assert record.accuracy == []
+    assert record.final_accuracy is None
+
+
+def test_divergence_under_sleep_is_not_a_failure(tiny: RunConfig, digits: Dataset) -> None:
+    wild = changed(tiny, training={"lr": 1e6, "loss": "squared_error"})
+    assert run(wild, strategy="naive+src", seed=0, data=digits).status == "diverged"
+
+
+def test_an_unknown_strategy_names_the_nearest(tiny: RunConfig, digits: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'naive\+src'"):
+        run(tiny, strategy="naive+scr", seed=0, data=digits)
+
+
+def test_measuring_changes_nothing(tiny: RunConfig, digits: Dataset) -> None:
+    stream = build_stream(tiny.stream, data=digits, seed=0)
+    model = nn.Sequential(nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 10))
+    model.train()
+    model[1].eval()
+    weights = copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    first = accuracies(model, stream)
+    assert accuracies(model, stream, batch_size=7) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_accuracy_is_counted_by_experience(tiny: RunConfig, digits: Dataset) -> None:
+    class AlwaysThree(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.eye(10)[3].expand(len(x), 10)
+
+    stream = build_stream(tiny.stream, data=digits, seed=0)  # experiences 0-1, 2-3, 4-9
+    threes = int((digits.test_labels == 3).sum())
+    assert accuracies(AlwaysThree(), stream) == [0.0, threes / stream.n_test[1], 0.0]
+
+
+def test_equal_outputs_count_as_the_first_class(tiny: RunConfig, digits: Dataset) -> None:
+    class Dead(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros(len(x), 10)
+
+    stream = build_stream(tiny.stream, data=digits, seed=0)
+    zeros = int((digits.test_labels == 0).sum())
+    assert accuracies(Dead(), stream) == [zeros / stream.n_test[0], 0.0, 0.0]
+
+
+def test_the_listener_gives_each_row_once() -> None:
+    listener = SleepListener(lambda strategy: [strategy])
+    assert listener.take_row() is None
+    listener.before_sleep(0.5)
+    listener.after_sleep(0.5)
+    assert listener.take_row() == [0.5]
+    assert listener.take_row() is None
+
+
+def test_the_reference_of_the_paper_has_all_images_of_seen_classes(digits: Dataset) -> None:
+    class Experience:
+        classes_seen_so_far = (1, 3)
+
+    class Strategy:
+        experience = Experience()
+
+    images = SeenClasses(digits, device="cpu")(Strategy())
+    wanted = (digits.train_labels == 1) | (digits.train_labels == 3)
+    assert torch.equal(images, digits.train_images[wanted])
+
+
+def test_the_reference_reaches_the_sleep(tiny: RunConfig, digits: Dataset) -> None:
+    own = run(tiny, strategy="naive+src", seed=0, data=digits)
+    seen = run(changed(tiny, sleep={"reference": "seen_classes"}), strategy="naive+src", seed=0, data=digits)
+    assert seen.accuracy_before_sleep is not None
+    assert own.accuracy_before_sleep is not None
+    assert seen.accuracy_before_sleep[0] == own.accuracy_before_sleep[0]
+    assert seen.sleep_reports[1] != own.sleep_reports[1]

@@ -1,0 +1,77 @@
+"""Tables: numbers by hand from made-up records."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from benchmarks.records import Record
+from benchmarks.tables import describe, group_records, group_strategies, make_table, summarise
+from lab_samples import CONFIG, FAILED, finished
+
+
+def test_mean_spread_and_paired_difference() -> None:
+    naive = [finished("naive", seed, final) for seed, final in enumerate((0.2, 0.3, 0.1))]
+    slept = [finished("naive+src", seed, final) for seed, final in enumerate((0.5, 0.7))]
+    first, second = summarise([*naive, *slept])
+    assert (first.name, first.n, first.sleep, first.difference) == ("naive", 3, "", None)
+    assert (first.mean, first.sd) == (pytest.approx(0.2), pytest.approx(0.1))
+    assert (second.name, second.n, second.n_pairs, second.sleep) == ("naive+src", 2, 2, "auto")
+    assert second.mean == pytest.approx(0.6)
+    assert second.difference == pytest.approx(0.35)  # (0.3 + 0.4) / 2, not 0.6 - 0.2
+    assert second.difference_sd == pytest.approx(0.1 / 2**0.5)
+    assert second.forgetting == pytest.approx(0.4)  # (1 - 0.5 + 1 - 0.7) / 2
+
+
+def test_naive_comes_first_and_joint_last() -> None:
+    rows = summarise([finished(name, 0, 0.5) for name in ("joint", "naive+src", "naive")])
+    assert [row.name for row in rows] == ["naive", "naive+src", "joint"]
+
+
+def test_one_seed_has_no_spread_and_no_shared_seed_no_difference() -> None:
+    rows = summarise([finished("naive", 0, 0.2), finished("joint", 1, 0.9)])
+    assert [row.sd for row in rows] == [None, None]
+    assert (rows[1].difference, rows[1].n_pairs) == (None, 0)
+
+
+def test_lost_runs_are_counted_and_not_averaged() -> None:
+    diverged = {**FAILED, "status": "diverged", "error": "nan", "accuracy": [], "accuracy_before_sleep": []}
+    rows = summarise(
+        [finished("naive", 0, 0.2), finished("naive", 1, 0.0, **FAILED), finished("naive", 2, 0.0, **diverged)]
+    )
+    assert (rows[0].n, rows[0].mean, rows[0].lost) == (1, 0.2, "1 diverged, 1 failed")
+
+
+def test_only_equal_settings_stand_in_one_table() -> None:
+    other = {"config": {**CONFIG, "training": {"lr": 0.2}}}
+    records = [finished("naive", 0, 0.2), finished("joint", 0, 0.9), finished("naive", 0, 0.2, **other)]
+    assert sorted(len(group) for group in group_records(records).values()) == [1, 2]
+
+
+def test_two_sleeps_of_one_strategy_are_kept_apart() -> None:
+    deeper = finished("naive+src", 0, 0.5)
+    config = {**deeper.config, "sleep": {"preset": "auto", "changed": ["depth"]}}
+    groups = group_strategies([deeper, finished("naive+src", 0, 0.6, config=config)])
+    assert len(groups) == 2
+    assert all(name.startswith("naive+src (") for name in groups)
+    assert [row.sleep for row in summarise([r for g in groups.values() for r in g])] == ["auto", "auto, changed"]
+
+
+def test_the_printed_table_is_in_percent() -> None:
+    records = [finished("naive", 0, 0.2), finished("naive", 1, 0.3), finished("joint", 0, 0.9)]
+    table = _printed(records)
+    assert "25.0 ± 7.1" in table
+    assert "+70.0 (1)" in table
+
+
+def _printed(records: list[Record]) -> str:
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(make_table(records))
+    return captured.get()
+
+
+def test_records_of_several_environments_are_said_to_be() -> None:
+    same = [finished("naive", seed, 0.2, hardware=h) for seed, h in enumerate(({"a": 1, "b": 2}, {"b": 2, "a": 1}))]
+    assert "more commits" not in describe(same)
+    assert "and 1 more commits or machines" in describe([*same, finished("naive", 2, 0.2, commit="abc")])
