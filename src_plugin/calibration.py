@@ -143,13 +143,9 @@ def _data_norms(head: Head, state: HeadState, inputs: torch.Tensor | None) -> Ar
             "this configuration scales layers by their activations (normalise=True) and needs inputs of the head, "
             "shape (n, n_0): sleep(..., inputs=x)"
         )
-    single = HeadState(
-        tuple(w.to(inputs.dtype) for w in state.weights),
-        tuple(None if b is None else b.to(inputs.dtype) for b in state.biases),
-    )
     largest = [-np.inf] * len(head.layers)
     for chunk in inputs.split(2048):  # bounded memory, whatever the size of the reference data
-        for layer, a in enumerate(head.activations(single, chunk)):
+        for layer, a in enumerate(head.activations(state, chunk.to(state.weights[0].dtype))):
             largest[layer] = max(largest[layer], float(a.max()))
     return norm_constants([float(w.max()) for w in state.weights], largest)
 
@@ -170,7 +166,7 @@ def measure_thresholds(
         probability: Of an input spike per step, shape (n_0,).
         scales: Gain of each layer.
         rates: Target: mean fraction of units of the layer that fire in a step.
-        config: `decay` and `patch`.
+        config: `decay`, `inhibition` and `patch`.
         generator: Draws the stimulus.
 
     Returns:
@@ -180,6 +176,7 @@ def measure_thresholds(
     thresholds = []
     for w, scale, rate in zip(weights, scales, rates, strict=True):
         impulses = scale * (spikes.astype(w.dtype) @ w.T)  # (STEPS, n_post)
+        impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
         low = 0.0
         high = max(float(_integrate(impulses, np.inf, config.decay)[1]), np.finfo(np.float64).tiny)
         for _ in range(30):

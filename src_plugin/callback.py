@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import SleepReport, sleep_head
@@ -19,9 +18,7 @@ from src_plugin.waking import Waking
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
 except ImportError as error:
-    raise ImportError(
-        "SRCCallback needs the 'lightning' extra: pip install 'src-plugin[lightning]'"
-    ) from error
+    raise ImportError("SRCCallback needs the 'lightning' extra: pip install 'src-plugin[lightning]'") from error
 
 
 def second_of_batch(batch: Any) -> Tensor:
@@ -77,10 +74,8 @@ class SRCCallback(Callback):
         self.targets = targets
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
-        self._waking = Waking(head, classes=not self.config.is_pure)
+        self._waking = Waking(head, needs_classes=not self.config.is_pure)
         self._sleeps = 0
-        self._handle: RemovableHandle | None = None
-        self._batch: Any = None
         self._saw_forward = False
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,29 +84,25 @@ class SRCCallback(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Watch the first forward pass of this batch."""
-        self._batch = batch
         self._saw_forward = False
         model = self._model(pl_module)
-        self._waking.begin_forward(model)
-        self._handle = model.register_forward_hook(self._after_forward)
 
-    def _after_forward(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._release()
-        if module.training:
-            self._saw_forward = True
-            targets = self.targets(self._batch) if self._waking.classes else torch.zeros(0)
-            self._waking.end_forward(module, output, targets)
+        def after(output: Any) -> None:
+            if model.training and not self._saw_forward:  # before the optimizer steps, unlike on_train_batch_end
+                self._saw_forward = True
+                targets = self.targets(batch) if self._waking.needs_classes else torch.zeros(0)
+                self._waking.end_forward(model, output, targets)
+
+        self._waking.begin_forward(model, then=after)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Check that the model was called."""
-        self._release()
-        self._batch = None
+        self._waking.release()
         if not self._saw_forward:
-            self._waking.release()
             raise HeadNotFoundError(
-                f"the training step never called {self.model or type(pl_module).__name__} as a module; name the part "
+                f"the training step never called {self.model or type(pl_module).__name__}; name the part "
                 "that maps inputs to class scores: SRCCallback(model='net')"
             )
 
@@ -128,7 +119,7 @@ class SRCCallback(Callback):
             self.config,
             generator=self._generator,
             before=waking.before,
-            new_classes=tuple(sorted(waking.new)) if waking.classes else None,
+            new_classes=tuple(sorted(waking.new)) if waking.has_classes else None,
             old_classes=tuple(sorted(waking.seen)),
             recall=waking.recall,
             inputs=waking.recent,
@@ -140,7 +131,6 @@ class SRCCallback(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""
-        self._release()
         self._waking.release()
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,11 +147,6 @@ class SRCCallback(Callback):
         self._sleeps = state_dict["sleeps"]
         self._generator.bit_generator.state = state_dict["generator"]
 
-    def _release(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-
     def _model(self, pl_module: LightningModule) -> nn.Module:
         if self.model is None:
             return pl_module
@@ -170,5 +155,5 @@ class SRCCallback(Callback):
         except AttributeError as error:
             children = [name for name, _ in pl_module.named_children()]
             raise SRCError(
-                f"SRCCallback(model={self.model!r}): {type(pl_module).__name__} has no such submodule; it has {children}"
+                f"SRCCallback(model={self.model!r}): {type(pl_module).__name__} has no such part; it has {children}"
             ) from error

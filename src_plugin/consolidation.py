@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from src_plugin import gates, settling
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig
+from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head import Head, HeadState, check_finite, find_head
 from src_plugin.kernel import simulate
 from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks
+from src_plugin.tracing import UNITS
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class SleepReport:
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
         steps: Steps of sleep.
-        strength: Factor on measured step sizes: depth, gates and later sleeps taken together.
+        strength: Factor on measured step sizes: depth and gates taken together.
         spikes: Spikes per unit layer, the inputs first, (L+1).
         rates: The same per unit and step: firing rates as fractions, (L+1).
         scales: Gain per layer, (L).
@@ -144,19 +146,25 @@ def sleep(
     """
     if config is None or isinstance(config, str):
         config = SleepConfig.preset(config or "auto")
-    mean = np.array(torch.as_tensor(mean_input).detach().cpu(), dtype=np.float64)
+    if not isinstance(config, SleepConfig):
+        raise ConfigError(
+            f"config is a {type(config).__name__}; give a SleepConfig, the name of a preset, or "
+            "SleepConfig.from_dict({...})"
+        )
+    mean = _as_array(mean_input)
     check_mean_input(mean)
     if head is None and example is None:
-        example = _as_example(module, mean)
-    found = find_head(module, *([] if example is None else [example]), head=head)
+        found = _head_of_mean(module, mean)
+    else:
+        found = find_head(module, *([] if example is None else [example]), head=head)
     return sleep_head(
         found,
         mean,
         config,
         generator=as_generator(generator),
         before=before,
-        new_classes=None if new_classes is None else tuple(sorted(new_classes)),
-        old_classes=tuple(sorted(old_classes or ())),
+        new_classes=None if new_classes is None else tuple(sorted(set(new_classes))),
+        old_classes=tuple(sorted(set(old_classes or ()))),
         recall=recall,
         inputs=inputs,
         index=index,
@@ -190,9 +198,20 @@ def sleep_head(
         return SleepReport("awake", "zero steps", **facts)
     check_finite(head)
     check_mean_input(mean, n_inputs=head.sizes[0])
-    _check_classes(head, new_classes, old_classes)
-    inputs = None if inputs is None else inputs.detach().to("cpu")
+    if not config.is_pure:
+        _check_classes(head, new_classes, old_classes)
+    if inputs is not None:
+        inputs = inputs.detach().to("cpu")
+        if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
+            raise ConfigError(
+                f"inputs have shape {tuple(inputs.shape)}; the head {list(head.names)} takes (n, {head.sizes[0]})"
+            )
     trained = head.read()
+    if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in trained.weights]:
+        raise ConfigError(
+            f"before has {len(before.weights)} layers and the head {list(head.names)} has {len(head.layers)}: it must "
+            "be a copy of the same head, find_head(...).read()"
+        )
     seen = tuple(sorted({*old_classes, *(new_classes or ())}))
     has_old = bool(old_classes) and bool(new_classes)
 
@@ -205,8 +224,9 @@ def sleep_head(
         facts["expected_share"] = expected
         facts["share_trained"] = gates.noise_share(head, trained, noise, seen=seen, new=new_classes)
 
-    strength = config.depth * (config.later_depth if old_classes else 1.0)
-    reason = "first sleep: nothing earlier to protect" if not old_classes else "new classes crowd out earlier ones"
+    is_first = not old_classes if new_classes is not None else index == 0
+    strength = config.first_depth if is_first else config.depth
+    reason = "first sleep: nothing earlier to protect" if is_first else "new classes crowd out earlier ones"
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.rehearsed(config, recall),
@@ -238,11 +258,11 @@ def sleep_head(
         head, trained, state, mean, config, facts, noise=noise, before=before, seen=seen, new=new_classes,
         has_old=has_old, generator=generator,
     )  # fmt: skip
-    head.write(state)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
         float((after - w).norm()) for after, w in zip(state.weights, trained.weights, strict=True)
     ]
+    head.write(state)
     return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
 
 
@@ -329,13 +349,9 @@ def _settle_and_level(
         start, lost = settling.align(before, trained)
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
-        settled = settling.settle(
-            head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new
-        )
+        settled = settling.settle(head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new)
         state = settled.state
-        facts.update(
-            settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share
-        )
+        facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
     if not config.level:
         facts["skipped"]["level"] = "switched off"
     elif why:
@@ -356,8 +372,9 @@ def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:
 
 
 def _check_classes(head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...]) -> None:
-    from src_plugin.errors import ConfigError
-
+    both = sorted(set(new_classes or ()) & set(old_classes))
+    if both:
+        raise ConfigError(f"classes {both} are given as new and as old: a class is new only until the sleep after it")
     missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
     if missing:
         raise ConfigError(
@@ -366,8 +383,26 @@ def _check_classes(head: Head, new_classes: tuple[int, ...] | None, old_classes:
         )
 
 
-def _as_example(module: nn.Module, mean: NDArray[np.float64]) -> Tensor:
-    parameter = next(module.parameters(), None)
-    if parameter is None:
-        return torch.from_numpy(mean)[None]
-    return torch.from_numpy(mean)[None].to(parameter.device, parameter.dtype)
+def _as_array(mean_input: ArrayLike | Tensor) -> NDArray[np.float64]:
+    if isinstance(mean_input, Tensor):
+        return mean_input.detach().cpu().double().numpy().copy()
+    return np.array(mean_input, dtype=np.float64)
+
+
+def _head_of_mean(module: nn.Module, mean: NDArray[np.float64]) -> Head:
+    """Find the head of a module that takes the mean itself as an input."""
+    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
+    linears = [part for part in leaves if isinstance(part, nn.Linear)]
+    if linears and all(isinstance(part, UNITS) for part in leaves):  # the module is a head from end to end
+        check_mean_input(mean, n_inputs=linears[0].in_features)
+    parameter = next(module.parameters(), torch.zeros(0))
+    example = torch.from_numpy(mean)[None].to(parameter.device, parameter.dtype)
+    try:
+        return find_head(module, example)
+    except HeadNotFoundError:
+        raise
+    except Exception as error:
+        raise HeadNotFoundError(
+            f"{type(module).__name__} does not take its mean input, shape {tuple(example.shape)}, as an input "
+            f"({error}); give a batch that it takes, sleep(..., example=x), or name the head: head='classifier'"
+        ) from error

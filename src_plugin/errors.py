@@ -33,8 +33,8 @@ class StimulusError(SRCError, ValueError):
     """The mean input cannot drive a sleep: negative, not finite, or missing."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or "; known: ..." if none is near."""
     options = sorted(known)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(options)}"

@@ -6,8 +6,7 @@ output. What lies below it (a frozen backbone) is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from src_plugin.errors import HeadNotFoundError, WeightsError
-from src_plugin.tracing import UNITS, Node, Trace, trace
+from src_plugin.tracing import UNITS, Node, Trace, eval_mode, trace
 
 SUPPORTED = "Linear layers joined by ReLU, Dropout, Flatten or Identity"
 CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
@@ -80,6 +79,11 @@ class Head:
         """Units per layer, the inputs first: (n_0, ..., n_L)."""
         return (self.layers[0].in_features, *(layer.out_features for layer in self.layers))
 
+    def is_in(self, model: nn.Module) -> bool:
+        """Whether these very layers are in the model: evaluation and other plugins may replace modules."""
+        modules = dict(model.named_modules())
+        return all(modules.get(name) is layer for name, layer in zip(self.names, self.layers, strict=True))
+
     def read(self) -> HeadState:
         """Return a copy of all parameters on the CPU, in their own precision (half precision becomes single)."""
 
@@ -93,7 +97,9 @@ class Head:
 
     def write(self, state: HeadState) -> None:
         """Write parameters into the same Parameter objects: all of them, or after an exception none."""
-        targets = [layer.weight for layer in self.layers] + [b for b in (lr.bias for lr in self.layers) if b is not None]
+        targets = [layer.weight for layer in self.layers] + [
+            b for b in (lr.bias for lr in self.layers) if b is not None
+        ]
         backup = [target.detach().clone() for target in targets]
         try:
             with torch.no_grad():
@@ -116,7 +122,7 @@ class Head:
             One tensor per layer: after its ReLU and test-time dropout, the logits before any softmax; shape (n, n_l).
         """
         passed = []
-        with self._eval_mode(), torch.no_grad():
+        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
             a = inputs
             for weight, bias, joints in zip(state.weights, state.biases, self.joints, strict=True):
                 a = F.linear(a, weight, bias)
@@ -137,17 +143,6 @@ class Head:
         body = HeadState(state.weights[:-1], state.biases[:-1])
         return Head(self.names[:-1], self.layers[:-1], self.joints[:-1]).activations(body, inputs)[-1]
 
-    @contextmanager
-    def _eval_mode(self) -> Iterator[None]:
-        modes = {module: module.training for joints in self.joints for module in joints}
-        try:
-            for module in modes:
-                module.eval()
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.train(mode)
-
 
 def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None = None) -> Head:
     """Find the classifier head of a model.
@@ -155,7 +150,7 @@ def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None 
     Args:
         model: Any module.
         *args: An example input for one forward pass (eval mode, no gradients, no random state drawn). Not needed if
-            `head` is given.
+            `head` is given, but then it checks what stands between the named layers.
         head: Dotted name of a layer or of a container of layers, or a list of names, input side first.
 
     Returns:
@@ -171,7 +166,7 @@ def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None 
         ('1', '3')
     """
     if head is not None:
-        return named_head(model, head)
+        return named_head(model, head, trace(model, *args) if args else None)
     if not args:
         raise HeadNotFoundError(f"{type(model).__name__}: finding its head needs one example input. {CURE}")
     return traced_head(model, trace(model, *args))
@@ -195,7 +190,7 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
         elif node.kind in (JOINTS if nodes else TAIL):
             seen_relu = seen_relu or node.kind == "relu"
             if node.kind != "mask":
-                joints[-1].insert(0, node.module if node.module is not None else _functional(node))
+                joints[-1].insert(0, _joint(node))
         else:
             blocker = node
             break
@@ -210,8 +205,15 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
     return _checked(model, names, layers, list(reversed(joints[:-1])), record.calls)
 
 
-def named_head(model: nn.Module, head: str | Sequence[str]) -> Head:
-    """Return the head made of the named layers or containers; see `find_head`."""
+def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None = None) -> Head:
+    """Return the head made of the named layers or containers; see `find_head`.
+
+    Args:
+        model: The model.
+        head: Dotted name or names, input side first.
+        record: A traced forward pass, which shows what really stands between the layers; None takes the word of the
+            names for it.
+    """
     modules = dict(model.named_modules())
     names: list[str] = []
     layers: list[nn.Module] = []
@@ -238,7 +240,39 @@ def named_head(model: nn.Module, head: str | Sequence[str]) -> Head:
     for between in joints[:-1]:  # layers named one by one: the ReLU between them is a function in the model's forward
         if not any(isinstance(module, nn.ReLU) for module in between):
             between.append(nn.ReLU())
-    return _checked(model, names, layers, joints, {})
+    if record is not None:
+        joints = _traced_joints(names, layers, joints, record)
+    return _checked(model, names, layers, joints, {} if record is None else record.calls)
+
+
+def _traced_joints(
+    names: Sequence[str], layers: Sequence[nn.Module], joints: Sequence[list[nn.Module]], record: Trace
+) -> list[list[nn.Module]]:
+    """Return what a forward pass showed between the layers, or refuse what cannot sleep."""
+    seen: list[list[nn.Module]] = []
+    for name, layer, after_name, after in zip(names, layers, names[1:], layers[1:], strict=False):
+        if layer not in record.linears or after not in record.linears:
+            missing = name if layer not in record.linears else after_name
+            raise HeadNotFoundError(
+                f"the forward pass of the model never called {missing!r}, so it cannot be in the head"
+            )
+        between: list[nn.Module] = []
+        node = record.linears[after].parent
+        while node is not None and node.module is not layer:
+            if node.kind not in JOINTS:
+                raise HeadNotFoundError(
+                    f"between {name!r} and {after_name!r} stands {node.describe()}, and only {SUPPORTED} can sleep; "
+                    "name a head that begins behind it"
+                )
+            between.insert(0, _joint(node))
+            node = node.parent
+        if node is None or not any(isinstance(module, nn.ReLU) for module in between):
+            raise HeadNotFoundError(
+                f"{after_name!r} does not follow {name!r} through a ReLU in the forward pass, and only {SUPPORTED} can "
+                "sleep; name layers that do, input side first"
+            )
+        seen.append(between)
+    return [*seen, joints[-1]]
 
 
 def _checked(
@@ -250,25 +284,29 @@ def _checked(
 ) -> Head:
     """Refuse layers that cannot be changed alone, and return the head."""
     uses: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        uses.setdefault(id(parameter), []).append(name)
+    for prefix, module in model.named_modules():  # each module once, also where it has two names
+        for name, parameter in module.named_parameters(prefix, recurse=False, remove_duplicate=False):
+            uses.setdefault(id(parameter), []).append(name)
     linears: list[nn.Linear] = []
     for name, layer in zip(names, layers, strict=True):
         assert isinstance(layer, nn.Linear)
         if type(layer).forward is not nn.Linear.forward:
-            raise HeadNotFoundError(f"{name!r} is {type(layer).__name__}, a Linear layer with a forward of its own. {CURE}")
+            raise HeadNotFoundError(
+                f"{name!r} is {type(layer).__name__}, a Linear layer with a forward of its own. {CURE}"
+            )
         if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
             raise HeadNotFoundError(
                 f"the weight of {name!r} is computed from other parameters (weight norm or another parametrisation), "
                 "so a slept weight would not last; remove the parametrisation before sleep"
             )
-        shared = uses.get(id(layer.weight), [])
-        if len(shared) > 1 or list(layers).count(layer) > 1 or calls.get(layer, 1) > 1:
-            where = ", ".join(shared) if len(shared) > 1 else f"{name}, called more than once in a forward pass"
-            raise HeadNotFoundError(
-                f"the weight of {name!r} is shared ({where}): sleep would change both uses. "
-                f"Untie the weights, or name a head without this layer. {CURE}"
-            )
+        for kind, parameter in layer.named_parameters(recurse=False):
+            shared = uses.get(id(parameter), [])
+            if len(shared) > 1 or list(layers).count(layer) > 1 or calls.get(layer, 1) > 1:
+                where = ", ".join(shared) if len(shared) > 1 else f"{name}, called more than once in a forward pass"
+                raise HeadNotFoundError(
+                    f"the {kind} of {name!r} is shared ({where}): sleep would change both uses. "
+                    f"Untie them, or name a head without this layer. {CURE}"
+                )
         linears.append(layer)
     for (name, layer), (after_name, after) in zip(
         zip(names, linears, strict=True), zip(names[1:], linears[1:], strict=True), strict=False
@@ -297,5 +335,13 @@ def check_finite(head: Head) -> None:
                 )
 
 
-def _functional(node: Node) -> nn.Module:
-    return nn.ReLU() if node.kind == "relu" else nn.Identity()
+def _joint(node: Node) -> nn.Module:
+    """Return the module of a step, or one that does what its function does at test time."""
+    if node.module is not None:
+        return node.module
+    functions: dict[str, nn.Module] = {
+        "relu": nn.ReLU(),
+        "softmax": nn.Softmax(dim=-1),
+        "log_softmax": nn.LogSoftmax(dim=-1),
+    }
+    return functions.get(node.name, nn.Identity())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training import JointTraining
 from avalanche.training.plugins import CWRStarPlugin, SynapticIntelligencePlugin
 from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from src_plugin.consolidation import SleepReport, sleep_head
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.head import Head, check_finite, named_head
 from src_plugin.stimulus import as_generator
+from src_plugin.tracing import eval_mode
 from src_plugin.waking import Waking
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
@@ -103,7 +105,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self.reference = reference
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
-        self._waking = Waking(head, classes=not self.config.is_pure)
+        self._waking = Waking(head, needs_classes=not self.config.is_pure)
         self._experiences = 0
         self._sub_experiences = 0
         self._told: set[str] = set()
@@ -173,7 +175,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             self.config,
             generator=self._generator,
             before=waking.before,
-            new_classes=tuple(sorted(waking.new)) if waking.classes else None,
+            new_classes=tuple(sorted(waking.new)) if waking.has_classes else None,
             old_classes=tuple(sorted(waking.seen)),
             recall=waking.recall,
             inputs=inputs,
@@ -187,8 +189,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """Return the head as it is in the model now: evaluation and other plugins may have replaced modules."""
         head = self._waking.head
         assert head is not None
-        modules = dict(model.named_modules())
-        if all(modules.get(name) is layer for name, layer in zip(head.names, head.layers, strict=True)):
+        if head.is_in(model):
             return head
         fresh = named_head(model, list(head.names))
         return Head(head.names, fresh.layers, head.joints)
@@ -197,13 +198,16 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         if self.schedule is not None:
             return bool(self.schedule(strategy))
         if self.last_only:
-            stream = getattr(strategy.experience, "origin_stream", None)
-            if stream is None:
+            if isinstance(strategy, JointTraining):  # ends once, in the name of the first experience
+                return True
+            try:
+                last = len(strategy.experience.origin_stream) - 1
+            except (AttributeError, TypeError):
                 raise ConfigError(
                     "SRCPlugin(last_only=True): this experience does not know its stream, so the last one cannot be "
                     "told; pass schedule=lambda strategy: ... instead"
-                )
-            return int(strategy.experience.current_experience) == len(stream) - 1
+                ) from None
+            return int(strategy.experience.current_experience) == last
         n = self._experiences
         return n >= self.first and (n - self.first) % self.every == 0
 
@@ -252,17 +256,13 @@ def trained_below(model: nn.Module, head: Head) -> list[str]:
 def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:
     """Return what reaches the head when the model sees `inputs`; eval mode, modes restored; CPU, shape (n, n_0)."""
     caught: list[Tensor] = []
-    modes = {module: module.training for module in model.modules()}
     handle = head.layers[0].register_forward_pre_hook(
         lambda module, args: caught.append(args[0].detach().reshape(-1, head.sizes[0]).cpu())
     )
     try:
-        model.eval()
-        with torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             for batch in inputs.split(512):
                 model(batch.to(device))
     finally:
         handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return torch.cat(caught)

@@ -7,6 +7,7 @@ the output weights until all seen classes win equally often.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,8 +131,8 @@ def settle(
     return Settled(before.towards(slept, position), found, position, "before")
 
 
-def _bisect(share, *, low: float, high: float, expected: float) -> tuple[float, float]:  # type: ignore[no-untyped-def]
-    """Return the position between `low` (share at or below expected) and `high` (above) that is nearest, and its share."""
+def _bisect(share: Callable[[float], float], *, low: float, high: float, expected: float) -> tuple[float, float]:
+    """Return the best position between `low` (share not above expected) and `high` (above it), and its share."""
     tried = []
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)

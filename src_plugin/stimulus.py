@@ -77,9 +77,10 @@ def spike_probability(mean_input: NDArray[np.floating], config: SleepConfig) -> 
         value x spikes if a uniform number is below 2 dt r x), not of the text.
     """
     x = np.asarray(mean_input, dtype=np.float64)
-    if config.max_rate is not None:
-        return np.minimum(1.0, 2.0 * config.dt * config.max_rate * x)
-    return np.minimum(1.0, config.input_spikes * x / x.sum())
+    rate = config.max_rate
+    factor = config.input_spikes / float(x.sum()) if rate is None else 2.0 * config.dt * rate
+    probability: NDArray[np.float64] = np.minimum(1.0, factor * x)
+    return probability
 
 
 def draw_spikes(

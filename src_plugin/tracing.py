@@ -7,7 +7,8 @@ The trace keeps no activations alive, except the inputs of Linear layers until t
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +69,11 @@ class Node:
 
 
 class Trace(TorchFunctionMode):
-    """Record one forward pass of `model`; start it with `begin()` and read it after `end()`.
+    """A record of one forward pass of `model`, made by `run`.
 
     Attributes:
         output: The node of the model's output, or None if the output is not a traced tensor.
+        linears: The node of each Linear module's last call.
         linear_inputs: Input of each Linear module in its last call.
         calls: Number of calls of each Linear module.
     """
@@ -79,43 +81,41 @@ class Trace(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.output: Node | None = None
+        self.linears: dict[nn.Module, Node] = {}
         self.linear_inputs: dict[nn.Module, Tensor] = {}
         self.calls: dict[nn.Module, int] = {}
+        self._model = model
         self._names = {module: name for name, module in model.named_modules()}
-        self._model = weakref.ref(model)
         self._made: Any = WeakIdKeyDictionary()
         self._inside: nn.Module | None = None  # the unit or leaf module that is running
-        self._handles: list[RemovableHandle] = []
-        self._active = False
 
-    def begin(self) -> None:
-        """Start to record."""
-        model = self._model()
-        assert model is not None
-        for module in self._names:
-            if isinstance(module, UNITS) or not any(True for _ in module.children()):
-                self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
-                self._handles.append(
-                    module.register_forward_hook(self._leave, with_kwargs=True, always_call=True)
-                )
-        self._handles.append(model.register_forward_hook(self._finish))
-        self.__enter__()
-        self._active = True
-
-    def end(self) -> None:
-        """Stop to record; safe to call twice."""
-        if self._active:
-            self._active = False
-            self.__exit__(None, None, None)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def run(self, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return `forward(*args, **kwargs)`, the model's own forward, and record it; no hook or mode outlives it."""
+        handles: list[RemovableHandle] = []
+        try:
+            for module in self._names:
+                if module is not self._model and (
+                    isinstance(module, UNITS) or not any(True for _ in module.children())
+                ):
+                    handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+                    handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
+            with self:
+                if isinstance(self._model, UNITS):  # the hooks of the model itself belong to its caller
+                    self._enter(self._model, args, kwargs)
+                output = forward(*args, **kwargs)
+                if isinstance(self._model, UNITS):
+                    self._leave(self._model, args, kwargs, output)
+        finally:
+            for handle in handles:
+                handle.remove()
+        tensors = _tensors(output)
+        self.output = self._made.get(tensors[0]) if tensors else None
+        return output
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._inside is None:
             self._inside = module
             if isinstance(module, nn.Linear):
-                # Kept now: an in-place ReLU in front would overwrite nothing here, but one behind the model's input might.
                 self.linear_inputs[module] = _tensors((args, kwargs))[0].detach()
                 self.calls[module] = self.calls.get(module, 0) + 1
 
@@ -124,10 +124,6 @@ class Trace(TorchFunctionMode):
             return
         self._inside = None
         self._record(_kind(module), self._names[module], module, (args, kwargs), output)
-
-    def _finish(self, module: nn.Module, args: Any, output: Any) -> None:
-        tensors = _tensors(output)
-        self.output = self._made.get(tensors[0]) if tensors else None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, and note what it made if no unit is running."""
@@ -149,6 +145,8 @@ class Trace(TorchFunctionMode):
         if module is None and kind == "mask":
             parent = self._made.get(_tensors(inputs)[0])
         node = Node(kind, name, module, parent)
+        if kind == "linear" and module is not None:
+            self.linears[module] = node
         for tensor in outputs:
             self._made[tensor] = node
 
@@ -185,16 +183,21 @@ def trace(model: nn.Module, *args: Any, **kwargs: Any) -> Trace:
 
     Modes of all modules are restored and nothing is drawn from the global random state.
     """
-    modes = {module: module.training for module in model.modules()}
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     record = Trace(model)
-    try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            record.begin()
-            model(*args, **kwargs)
-    finally:
-        record.end()
-        for module, mode in modes.items():
-            module.training = mode
+    with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        record.run(model.forward, *args, **kwargs)
     return record
+
+
+@contextmanager
+def eval_mode(*modules: nn.Module) -> Iterator[None]:
+    """Put modules and all their parts into eval mode for a while, and then each part back into its own mode."""
+    modes = {part: part.training for module in modules for part in module.modules()}
+    try:
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -6,14 +6,13 @@ Between experiences only the running mean of the head's input and the set of see
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.head import Head, HeadState, named_head, traced_head
@@ -33,12 +32,13 @@ class Waking:
 
     Args:
         head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
-        classes: Whether targets are class numbers and are noted (not needed for pure SRC).
+        needs_classes: Refuse targets that are not class numbers (pure SRC takes any, and then knows no classes).
     """
 
-    def __init__(self, head: str | Sequence[str] | None = None, *, classes: bool = True) -> None:
+    def __init__(self, head: str | Sequence[str] | None = None, *, needs_classes: bool = True) -> None:
         self.head_names = head
-        self.classes = classes
+        self.needs_classes = needs_classes
+        self.has_classes = False  # whether targets are class numbers
         self.seen: set[int] = set()
         self.new: set[int] = set()
         self.before: HeadState | None = None
@@ -51,9 +51,8 @@ class Waking:
         self.head: Head | None = None
         self._sum: Tensor | None = None
         self._n = 0
-        self._trace: Trace | None = None
-        self._handle: RemovableHandle | None = None
-        self._batch: Tensor | None = None
+        self._watched: tuple[nn.Module, Any] | None = None  # the model, and a `forward` of its own if it had one
+        self._passes: list[tuple[Any, Trace | Tensor]] = []
         self._recent: deque[Tensor] = deque()
         self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
 
@@ -61,21 +60,52 @@ class Waking:
         """Start to count recall of rehearsed classes anew."""
         self._rehearsed.clear()
 
-    def begin_forward(self, model: nn.Module) -> None:
-        """Prepare to see one training forward pass of `model`."""
-        self.release()
-        self._batch = None
-        if self.head is None and self.head_names is None:
-            self._trace = Trace(model)
-            self._trace.begin()
-            return
-        if self.head is None:
-            assert self.head_names is not None
-            self.head = named_head(model, self.head_names)
-        self._handle = self.head.layers[0].register_forward_pre_hook(self._see)
+    def begin_forward(self, model: nn.Module, *, then: Callable[[Any], None] | None = None) -> None:
+        """Watch the forward passes of `model` until `end_forward` or `release`.
 
-    def _see(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._batch = args[0].detach()
+        Args:
+            model: The model.
+            then: Called with the output of each pass when it has ended.
+        """
+        self.release()
+        forward = model.forward
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                output = self._run(model, forward, args, kwargs)
+            except BaseException:  # an interrupt counts: nothing stays on a model whose training broke off
+                self.release()
+                raise
+            if then is not None:
+                then(output)
+            return output
+
+        # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
+        self._watched = (model, model.__dict__.get("forward"))
+        model.__dict__["forward"] = watched
+
+    def _run(self, model: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one forward pass, and keep its output with the input of its head, or with its trace."""
+        if self.head is None or not self.head.is_in(model):
+            record = Trace(model)
+            output = record.run(forward, *args, **kwargs)
+            self._passes.append((output, record))
+            return output
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            caught.append((inputs[0] if inputs else named["input"]).detach())
+
+        handle = self.head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            output = forward(*args, **kwargs)
+        finally:
+            handle.remove()
+        if self.head.layers[0] is model:  # its own hooks had their turn before its forward
+            catch(model, args, kwargs)
+        if caught:
+            self._passes.append((output, caught[-1]))
+        return output
 
     def end_forward(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> None:
         """Note what the forward pass that just ended has shown.
@@ -90,40 +120,50 @@ class Waking:
             StimulusError: The first batch shows that inputs of the head are negative or not finite.
             ConfigError: Targets are not class numbers.
         """
-        record = self._trace
+        passes, self._passes = self._passes, []
         self.release()
-        first = self._sum is None
-        if record is not None:
-            self.head = traced_head(model, record)
-            self._batch = record.linear_inputs[self.head.layers[0]]
+        if not passes:
+            return  # nothing went through the model, or through its head
+        # Methods that rehearse pass other data too: the pass that counts is the one that made these outputs.
+        seen = next((seen for output, seen in passes if output is outputs), passes[-1][1])
+        if isinstance(seen, Trace):
+            self.head = (
+                traced_head(model, seen) if self.head_names is None else named_head(model, self.head_names, seen)
+            )
+            if self.head.layers[0] not in seen.linear_inputs:
+                self.head = None  # a named head that this pass did not go through
+                return
+            seen = seen.linear_inputs[self.head.layers[0]]
         assert self.head is not None
-        if self._batch is None:
-            return  # this pass did not go through the head
-        x = self._batch.reshape(-1, self.head.sizes[0])
-        double = torch.float32 if x.device.type == "mps" else torch.float64
-        total = x.sum(0, dtype=double)
+        x = seen.reshape(-1, self.head.sizes[0])
+        total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
+        first = self._sum is None
         if first:
             check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+            self.has_classes = self._are_classes(outputs, targets)
             if self.before is None:
                 self.before = self.head.read()
         self._sum = total if self._sum is None else self._sum + total
         self._n += len(x)
         self._remember(x)
-        self._batch = None
-        if self.classes:
-            self._note_classes(outputs, targets, first=first)
+        if self.has_classes:
+            self._note_classes(outputs, targets)
 
     def _remember(self, x: Tensor) -> None:
         self._recent.append(x)
         while sum(map(len, self._recent)) - len(self._recent[0]) >= RECENT:
             self._recent.popleft()
 
-    def _note_classes(self, outputs: Tensor, targets: Tensor, *, first: bool) -> None:
-        if first and (targets.ndim != 1 or targets.is_floating_point()):
+    def _are_classes(self, outputs: Tensor, targets: Tensor) -> bool:
+        are = outputs.ndim == 2 and targets.ndim == 1 and not (targets.is_floating_point() or targets.is_complex())
+        if not are and self.needs_classes:
             raise ConfigError(
                 f"targets of shape {tuple(targets.shape)} and type {targets.dtype} are not class numbers, so there are "
                 "no old and new classes to balance: only pure SRC applies, SleepConfig.preset('src_only')"
             )
+        return are
+
+    def _note_classes(self, outputs: Tensor, targets: Tensor) -> None:
         targets = targets.detach()
         self.new.update(set(torch.unique(targets).tolist()) - self.seen)
         if self.seen:
@@ -171,8 +211,8 @@ class Waking:
             return (np.zeros(0) if total is None else total), self._count + self._n
         if len(now) != len(self._total):
             raise StimulusError(
-                f"the head has {len(now)} inputs now and had {len(self._total)} in earlier experiences; a mean over both "
-                "does not exist. Name a head that keeps its inputs: head='classifier'"
+                f"the head has {len(now)} inputs now and had {len(self._total)} in earlier experiences, so there is no "
+                "mean over both. Name a head that keeps its inputs: head='classifier'"
             )
         return self._total + now, self._count + self._n
 
@@ -192,12 +232,13 @@ class Waking:
 
     def release(self) -> None:
         """Stop to watch a forward pass; leaves no hook behind. Safe to call at any time."""
-        if self._trace is not None:
-            self._trace.end()
-            self._trace = None
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        self._passes = []
+        if self._watched is not None:
+            model, own = self._watched
+            self._watched = None
+            model.__dict__.pop("forward", None)
+            if own is not None:
+                model.__dict__["forward"] = own
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept between experiences, as plain numbers and arrays."""

@@ -1,0 +1,141 @@
+"""Gates: each says with what strength to sleep, and why; on heads so small that shares can be counted."""
+
+import pytest
+import torch
+from torch import nn
+
+from src_plugin.config import SleepConfig
+from src_plugin.gates import FRACTIONS, balanced, expected_share, keep_first, no_new_classes, noise_share, rehearsed
+from src_plugin.head import HeadState, find_head
+
+ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
+
+
+def head_and_state(weight, bias=None):
+    """A head of one layer with these weights."""
+    w = torch.tensor(weight, dtype=torch.float64)
+    layer = nn.Linear(w.shape[1], w.shape[0], bias=bias is not None)
+    head = find_head(layer, head="")
+    return head, HeadState((w,), (None if bias is None else torch.tensor(bias, dtype=torch.float64),))
+
+
+# -- shares ------------------------------------------------------------------------------------------------------------
+
+NOISE = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+def test_share_is_the_fraction_of_noise_that_new_classes_win():
+    # Output i is input i: two vectors are won by class 0, one by class 1, one by class 2.
+    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(2,)) == 0.25
+    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(0,)) == 0.5
+    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(1, 2)) == 0.5
+
+
+def test_outputs_of_classes_never_seen_do_not_count():
+    # Output 1 would win everything, but was never trained.
+    head, state = head_and_state([[1.0, 0, 0], [9, 9, 9], [0, 0.5, 2]])
+    assert noise_share(head, state, NOISE, seen=(0, 2), new=(2,)) == 0.5
+
+
+def test_share_takes_biases_into_account():
+    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
+    assert noise_share(head, state, NOISE, seen=(0, 1), new=(1,)) == 1.0
+
+
+def test_expected_share_counts_classes():
+    assert expected_share((4, 5), (0, 1, 2, 3)) == pytest.approx(1 / 3)
+
+
+# -- whether to sleep --------------------------------------------------------------------------------------------------
+
+
+def test_without_new_classes_nothing_can_be_balanced():
+    verdict = no_new_classes(ON, ())
+    assert verdict.strength == 0.0
+    assert "no new classes" in verdict.reason
+
+
+@pytest.mark.parametrize(("config", "new"), [(ON, (1,)), (ON, None), (PURE, ())], ids=["some", "unknown", "pure"])
+def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
+    assert no_new_classes(config, new) is None
+
+
+def test_a_network_that_rehearses_well_stays_awake():
+    verdict = rehearsed(ON, 0.9)
+    assert verdict.strength == 0.0
+    assert "rehearsal works: 90%" in verdict.reason
+
+
+def test_a_network_that_rehearses_badly_sleeps_as_much_as_it_forgot():
+    verdict = rehearsed(ON, 0.2)
+    assert verdict.strength == pytest.approx(0.8)
+    assert "20%" in verdict.reason
+
+
+def test_nothing_recalled_is_a_full_sleep():
+    assert rehearsed(ON, 0.0).strength == 1.0
+
+
+def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
+    assert rehearsed(ON, None) is None
+    assert rehearsed(SleepConfig(rehearsal_gate=False), 0.9) is None
+
+
+def test_a_balanced_network_stays_awake():
+    for share in (0.5, 0.1):
+        verdict = balanced(ON, share=share, expected=0.5)
+        assert verdict.strength == 0.0
+        assert f"{share:.0%}" in verdict.reason
+
+
+def test_a_network_that_favours_new_classes_passes():
+    assert balanced(ON, share=0.51, expected=0.5) is None
+
+
+def test_balance_that_is_not_known_or_not_asked_for_passes():
+    assert balanced(ON, share=None, expected=None) is None
+    assert balanced(SleepConfig(balance_gate=False), share=0.1, expected=0.5) is None
+
+
+# -- the first sleep ---------------------------------------------------------------------------------------------------
+
+
+def flipping(share, at):
+    """A head where the sleep flips this share of 100 predictions, all at one fraction of the change.
+
+    Input i is unit i alone. Class 0 answers 1; class 1 answers 0 awake, and 1/at asleep where it is to flip, so that
+    it wins from fraction `at` on.
+    """
+    head, trained = head_and_state([[1.0] * 100, [0.0] * 100])
+    slept = trained.weights[0].clone()
+    slept[1, : round(100 * share)] = 1.0 / at
+    return head, trained, HeadState((slept,), (None,)), torch.eye(100, dtype=torch.float64)
+
+
+def test_a_first_sleep_that_changes_no_prediction_is_kept_whole():
+    head, trained, slept, inputs = flipping(0.0, at=0.5)
+    state, fraction = keep_first(head, trained, slept, inputs)
+    assert fraction == 1.0
+    assert torch.equal(state.weights[0], slept.weights[0])
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.02, 1.0), (0.03, 0.6)], ids=["2 percent may change", "3 may not"])
+def test_of_a_first_sleep_the_largest_harmless_part_is_kept(share, kept):
+    # Fractions 1 and 0.8 are past 0.65, where the predictions flip; 0.6 is not.
+    head, trained, slept, inputs = flipping(share, at=0.65)
+    state, fraction = keep_first(head, trained, slept, inputs)
+    assert fraction == kept
+    assert torch.equal(state.weights[0], trained.towards(slept, kept).weights[0])
+
+
+def test_a_first_sleep_of_which_any_part_harms_is_taken_back():
+    head, trained, slept, inputs = flipping(0.5, at=0.01)
+    state, fraction = keep_first(head, trained, slept, inputs)
+    assert fraction == 0.0
+    assert torch.equal(state.weights[0], trained.weights[0])
+
+
+def test_fractions_are_tried_from_all_to_nothing():
+    assert list(FRACTIONS) == sorted(FRACTIONS, reverse=True)
+    assert (FRACTIONS[0], FRACTIONS[-1]) == (1.0, 0.0)

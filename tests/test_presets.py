@@ -1,0 +1,109 @@
+"""Every paper/ preset has the numbers of the authors' scripts: against a table in here, and against the transcript."""
+
+import pytest
+
+from src_plugin.config import SleepConfig
+from src_plugin.errors import ConfigError
+from src_plugin.presets import PRESETS
+
+# max_rate Hz, inc, dec, thresholds, gain, steps after task 1, 2, ..., patch in pixels
+PAPER = {
+    "paper/split_mnist": (
+        239.515363, 0.032064, 0.003344, (14.548273, 44.560317, 38.046326), 55.882454,
+        [15000, 20000, 25000, 30000, 35000], 11,
+    ),
+    "paper/split_fashion_mnist": (
+        181.047258, 0.041001, 0.003344, (40.446884, 27.596929, 33.109393), 31.592987,
+        [15000, 20000, 25000, 30000, 35000], 11,
+    ),
+    "paper/split_cifar10": (453.020604, 0.078129, 0.003005, (8.070491, 0.907842, 1.72884), 4.131109, [15000] * 5, None),
+    "paper/cub200": (32.0, 0.01, 0.001, (1.0, 1.0, 1.0), 1.0, [5000, 5000], None),
+    # 8-bit lengths saturate at 255 in the script
+    "paper/cross_modal_mnist": (
+        227.437205, 0.050052, 0.005592, (4.700579, 7.750487, 7.055086), 9.284002, [255, 255], 11,
+    ),
+    "paper/patches": (64.0, 0.0035, 0.0002, (1.045,), 4.25, [0, 30000], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_numbers_of_the_authors_scripts(name):
+    config = SleepConfig.preset(name)
+    max_rate, inc, dec, thresholds, gain, steps, patch = PAPER[name]
+    assert (config.max_rate, config.inc, config.dec) == (max_rate, inc, dec)
+    assert (config.thresholds, config.gain, config.patch) == (thresholds, gain, patch)
+    assert [config.steps_at(k) for k in range(len(steps))] == steps
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_what_all_scripts_share(name):
+    config = SleepConfig.preset(name)
+    assert (config.decay, config.gate_width, config.dt, config.inhibition) == (0.999, 0.001, 0.001, 0.0)
+    assert config.normalise
+
+
+def test_every_paper_preset_is_in_the_table():
+    assert {name for name in PRESETS if name.startswith("paper/")} == set(PAPER)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_transcript_says_the_same(name, shared):
+    yaml = pytest.importorskip("yaml", reason="the transcript is YAML")
+    sleep = yaml.safe_load((shared / "reference" / "protocols.yaml").read_text("utf-8"))["presets"][name]["sleep"]
+    config = SleepConfig.preset(name)
+    ours = {
+        "inp_rate_hz": config.max_rate,
+        "inc": config.inc,
+        "dec": config.dec,
+        "beta": [t / sleep["threshold"] for t in config.thresholds],
+        "alpha_scale": config.gain,
+        "decay": config.decay,
+        "w_inh": config.inhibition,
+        "dt_s": config.dt,
+        "gate_width": config.gate_width,
+    }
+    assert ours == {field: sleep[field] for field in ours}
+    steps = sleep["steps"]["per_task"]
+    assert [config.steps_at(k) for k in range(len(steps))] == steps
+    window = sleep["input"].get("patch_px")
+    assert (None if window is None else [config.patch] * 2) == window
+    assert (config.patch is None) == (sleep["input"]["kind"] != "masked_mean")
+
+
+@pytest.mark.parametrize("name", [*PAPER, "src_only"])
+def test_a_paper_preset_is_pure_and_behind_no_gate(name):
+    # The paper has sleep and nothing else; whatever this project adds must be off.
+    config = SleepConfig.preset(name)
+    assert config.is_pure
+    assert config.replay
+    assert not any((config.rehearsal_gate, config.balance_gate, config.first_gate))
+
+
+def test_auto_is_the_default():
+    assert SleepConfig.preset("auto") == SleepConfig()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_a_config_and_names_its_source(name):
+    assert SleepConfig.preset(name).steps_at(1) > 0
+    assert PRESETS[name].source
+
+
+def test_a_preset_can_be_changed_in_part():
+    config = SleepConfig.preset("paper/cub200", steps=9)
+    assert config.steps == 9
+    assert config.thresholds == (1.0, 1.0, 1.0)
+    assert SleepConfig.preset("paper/cub200").steps == 5000
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("paper/split_minst", "paper/split_mnist"), ("atuo", "auto"), ("src-only", "src_only")]
+)
+def test_an_unknown_preset_is_refused_with_the_nearest(name, nearest):
+    with pytest.raises(ConfigError, match=f"unknown preset '{name}'; did you mean '{nearest}'"):
+        SleepConfig.preset(name)
+
+
+def test_presets_cannot_be_overwritten():
+    with pytest.raises(TypeError):
+        PRESETS["auto"] = None

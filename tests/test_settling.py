@@ -1,0 +1,196 @@
+"""Settling lands where noise gives new classes their share, levelling makes all classes win equally often."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import mlp, same_bits
+from src_plugin.gates import noise_share
+from src_plugin.head import HeadState, find_head
+from src_plugin.settling import align, draw_noise, level, settle
+
+N = 101
+ONE_EACH = torch.eye(
+    N, dtype=torch.float64
+)  # noise vector i is input i alone, so W[c, i] is what class c answers to it
+
+
+def line(new):
+    """A state of a head with two outputs: class 0 always answers 0, class 1 as given."""
+    return HeadState((torch.stack([torch.zeros(N, dtype=torch.float64), new.to(torch.float64)]),), (None,))
+
+
+HEAD = find_head(nn.Linear(N, 2, bias=False), head="")
+ALL_OLD = line(torch.full((N,), -1.0))
+SPREAD = torch.linspace(0.5, 1.5, N)
+
+
+def settled(**states):
+    return settle(HEAD, noise=ONE_EACH, seen=(0, 1), new=(1,), **states)
+
+
+# -- settling ----------------------------------------------------------------------------------------------------------
+
+
+def test_settling_lands_where_the_share_is_what_is_expected():
+    # On the line at a, class 1 answers a s_i - (1 - a), and wins where s_i > (1 - a) / a. With s from 0.5 to 1.5 that
+    # is half of the inputs at (1 - a) / a = 1, a = 0.5.
+    found = settled(before=ALL_OLD, trained=line(SPREAD + 9), slept=line(SPREAD))
+    assert found.other_end == "before"
+    assert found.position == pytest.approx(0.5, abs=0.01)
+    assert found.share == pytest.approx(0.5, abs=0.02)
+    assert noise_share(HEAD, found.state, ONE_EACH, seen=(0, 1), new=(1,)) == found.share
+    assert same_bits(found.state.weights[0], ALL_OLD.towards(line(SPREAD), found.position).weights[0])
+
+
+def test_sleep_that_went_too_far_is_taken_back_towards_the_trained_head():
+    # Slept: class 1 answers -1 and never wins; trained: s. At position a from trained: (1 - a) s - a, so again a = 0.5.
+    found = settled(before=ALL_OLD, trained=line(SPREAD), slept=line(torch.full((N,), -1.0)))
+    assert found.other_end == "trained"
+    assert found.position == pytest.approx(0.5, abs=0.01)
+    assert found.share == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_sleep_that_balanced_everything_by_itself_is_left_as_it_is():
+    # 50 of 100 noise vectors each: the share is exactly what is expected.
+    slept = line(torch.cat([torch.ones(50), -torch.ones(N - 50)]))
+    found = settle(HEAD, before=ALL_OLD, trained=line(SPREAD), slept=slept, noise=ONE_EACH[:100], seen=(0, 1), new=(1,))
+    assert (found.position, found.share) == (1.0, 0.5)
+    assert same_bits(found.state.weights[0], slept.weights[0])
+
+
+def test_without_balance_on_the_line_the_most_balanced_point_is_taken():
+    # Class 1 wins everything at both ends and everywhere between: there is nothing better than what was seen.
+    found = settled(before=line(SPREAD), trained=line(SPREAD), slept=line(SPREAD + 1))
+    assert found.other_end == "before"
+    assert found.share == 1.0
+    assert 0.0 < found.position <= 1.0
+
+
+def test_the_crossing_nearest_to_the_slept_head_is_taken():
+    # Near `before` class 1 wins again by chance; the scan comes from the slept end and stops at the first balance.
+    before = line(torch.full((N,), -1.0))
+    slept = line(SPREAD)
+    found = settled(before=before, trained=line(SPREAD), slept=slept)
+    further = [noise_share(HEAD, before.towards(slept, a), ONE_EACH, seen=(0, 1), new=(1,)) for a in (0.6, 0.8, 1.0)]
+    assert found.position < 0.6
+    assert all(share > 0.5 for share in further)
+
+
+def test_biases_settle_with_the_weights():
+    head = find_head(nn.Linear(N, 2), head="")
+    bias = torch.tensor([0.0, 4.0], dtype=torch.float64)
+    before = HeadState(ALL_OLD.weights, (torch.zeros(2, dtype=torch.float64),))
+    slept = HeadState(line(SPREAD).weights, (bias,))
+    found = settle(head, before=before, trained=slept, slept=slept, noise=ONE_EACH, seen=(0, 1), new=(1,))
+    torch.testing.assert_close(found.state.biases[0], found.position * bias)
+
+
+# -- heads that grew ---------------------------------------------------------------------------------------------------
+
+
+def states(n_old, n_new):
+    """Heads 3-2-n and 3-2-m, the old one all 1 and the new one all 2."""
+    old = HeadState((torch.ones(2, 3), torch.ones(n_old, 2)), (torch.ones(2), torch.ones(n_old)))
+    new = HeadState((2 * torch.ones(2, 3), 2 * torch.ones(n_new, 2)), (2 * torch.ones(2), 2 * torch.ones(n_new)))
+    return old, new
+
+
+def test_a_head_that_kept_its_shape_is_simply_what_it_was():
+    old, new = states(4, 4)
+    aligned, lost = align(old, new)
+    assert lost == 0
+    assert all(torch.equal(a, b) for a, b in zip(aligned.tensors(), old.tensors(), strict=True))
+
+
+def test_units_that_grew_since_are_taken_as_they_are_now():
+    old, new = states(2, 4)
+    aligned, lost = align(old, new)
+    assert lost == 4  # two rows of two weights
+    assert torch.equal(aligned.weights[0], old.weights[0])
+    assert aligned.weights[1].tolist() == [[1, 1], [1, 1], [2, 2], [2, 2]]
+    assert aligned.biases[1].tolist() == [1, 1, 2, 2]
+
+
+def test_aligning_changes_neither_state():
+    old, new = states(2, 4)
+    align(old, new)
+    assert all((t == 1).all() for t in old.tensors())
+    assert all((t == 2).all() for t in new.tensors())
+
+
+# -- levelling ---------------------------------------------------------------------------------------------------------
+
+SEEN = (0, 2, 3)
+
+
+def levelling(bias=True):
+    model = mlp(20, 30, 5, bias=bias, dtype=torch.float64)
+    head = find_head(model, torch.ones(1, 20, dtype=torch.float64))
+    with torch.no_grad():
+        model[2].weight[0] += 0.2  # class 0 wins more than its part
+    state = head.read()
+    noise = draw_noise(np.full(20, 0.4), n=4096, strength=1.0, generator=np.random.default_rng(0), dtype=torch.float64)
+    return head, state, noise
+
+
+def wins(head, state, noise):
+    winners = head.logits(state, noise)[:, list(SEEN)].argmax(1)
+    return torch.bincount(winners, minlength=len(SEEN)).double() / len(noise)
+
+
+def test_levelled_classes_win_equally_often():
+    head, state, noise = levelling()
+    assert wins(head, state, noise).max() > 0.6
+    levelled, offsets = level(head, state, noise=noise, seen=SEEN)
+    # Not to the last vote: shares are those of a softmax, so that they change smoothly.
+    assert wins(head, levelled, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert float(offsets.mean()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_only_output_weights_of_seen_classes_are_levelled():
+    head, state, noise = levelling()
+    levelled, _ = level(head, state, noise=noise, seen=SEEN)
+    assert same_bits(levelled.weights[0], state.weights[0])
+    assert all(same_bits(a, b) for a, b in zip(levelled.biases, state.biases, strict=True))
+    moved = [not same_bits(a, b) for a, b in zip(levelled.weights[1], state.weights[1], strict=True)]
+    assert moved == [True, False, True, True, False]
+
+
+def test_the_offset_is_what_the_mean_hidden_activity_makes_of_the_new_weights():
+    head, state, noise = levelling(bias=False)
+    levelled, offsets = level(head, state, noise=noise, seen=SEEN)
+    mean = head.hidden(state, noise).mean(0)
+    torch.testing.assert_close((levelled.weights[1] - state.weights[1])[list(SEEN)] @ mean, offsets)
+
+
+def test_levelling_changes_no_state_it_was_given():
+    head, state, noise = levelling()
+    before = [t.clone() for t in state.tensors()]
+    level(head, state, noise=noise, seen=SEEN)
+    assert all(same_bits(a, b) for a, b in zip(state.tensors(), before, strict=True))
+
+
+@pytest.mark.parametrize("case", ["silent hidden layer", "equal outputs"])
+def test_outputs_that_noise_cannot_tell_apart_are_left_alone(case):
+    head, state, noise = levelling(bias=False)
+    w = -state.weights[0].abs() if case == "silent hidden layer" else state.weights[0]
+    out = state.weights[1] if case == "silent hidden layer" else torch.zeros_like(state.weights[1])
+    still = state.with_weights([w, out])
+    levelled, offsets = level(head, still, noise=noise, seen=SEEN)
+    assert all(same_bits(a, b) for a, b in zip(levelled.weights, still.weights, strict=True))
+    assert offsets.tolist() == [0.0] * 3
+
+
+# -- noise -------------------------------------------------------------------------------------------------------------
+
+
+def test_noise_is_zeros_and_ones_with_the_mean_times_the_strength():
+    # 0.5 * [0, 0.4, 2.0, 3.0] = [0, 0.2, 1, 1.5 -> 1]
+    noise = draw_noise(
+        np.array([0.0, 0.4, 2.0, 3.0]), n=10_000, strength=0.5, generator=np.random.default_rng(0), dtype=torch.float32
+    )
+    assert noise.dtype == torch.float32
+    assert set(noise.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(noise.mean(0), torch.tensor([0.0, 0.2, 1.0, 1.0]), atol=0.016, rtol=0)
