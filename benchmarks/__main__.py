@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", help="print tables from records alone")
     table.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
+    table.add_argument("--write", type=Path, metavar="FILE", help="also make the marked table in a Markdown file anew")
 
     kernel = commands.add_parser("kernel", help="time the kernel's backends", add_help=False)
     kernel.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -104,15 +105,20 @@ def _check_device(device: str) -> None:
 
 
 def _table(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.readme import write_table
     from benchmarks.records import find_records
     from benchmarks.tables import describe, group_records, make_table
 
-    groups = group_records(find_records(options.folder))
+    records = list(find_records(options.folder))
+    groups = group_records(records)
     if not groups:
         raise SRCError(f"there are no records in {options.folder}; `python -m benchmarks run <config>` makes them")
     for group in groups.values():
         console.print(make_table(group))
         console.print(describe(group), style="dim", highlight=False)
+    if options.write is not None:
+        write_table(options.write, records)
+        console.print(f"wrote the table of {options.write}", highlight=False, markup=False)
     return 0
 
 

@@ -118,7 +118,8 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
     return rows
 
 
-def _percent(value: float | None, sd: float | None = None, *, signed: bool = False) -> str:
+def percent(value: float | None, sd: float | None = None, *, signed: bool = False) -> str:
+    """Return a fraction as a percentage with its spread, e.g. "72.5 ± 1.3"; "-" for None."""
     if value is None:
         return "-"
     text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
@@ -142,10 +143,10 @@ def make_table(records: Sequence[Record]) -> Table:
         cells = [
             row.name,
             row.sleep or "-",
-            _percent(row.mean, row.sd),
+            percent(row.mean, row.sd),
             str(row.n),
-            _percent(row.difference, row.difference_sd, signed=True) + pairs,
-            _percent(row.forgetting),
+            percent(row.difference, row.difference_sd, signed=True) + pairs,
+            percent(row.forgetting),
             f"{row.train:.1f}",
             f"{row.asleep:.1f}" if row.sleep else "-",
             "-" if row.kept_bytes is None else f"{row.kept_bytes:,} B",

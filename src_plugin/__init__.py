@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from src_plugin.callback import SRCCallback
     from src_plugin.config import SleepConfig
-    from src_plugin.consolidation import SleepReport, sleep
+    from src_plugin.consolidation import sleep
     from src_plugin.errors import SRCError
     from src_plugin.head import find_head
     from src_plugin.kernel import simulate
     from src_plugin.plugin import SRCPlugin
     from src_plugin.presets import PRESETS
+    from src_plugin.report import SleepReport
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,7 @@ _HOME = {
     "SRCError": "errors",
     "SRCPlugin": "plugin",
     "SleepConfig": "config",
-    "SleepReport": "consolidation",
+    "SleepReport": "report",
     "find_head": "head",
     "simulate": "kernel",
     "sleep": "consolidation",

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.consolidation import SleepReport, sleep_head
+from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.waking import Waking
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,75 +23,9 @@ from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head import Head, HeadState, check_finite, find_head
 from src_plugin.kernel import simulate
+from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks
 from src_plugin.tracing import UNITS
-
-
-@dataclass(frozen=True)
-class SleepReport:
-    """What one sleep did, stage by stage. Everything is a plain number, text or list, so that JSON can hold it.
-
-    Attributes:
-        decision: "slept", or "awake" if a gate or zero steps left the head as it was.
-        reason: Why.
-        layers: Names of the head's layers.
-        sizes: Units per layer, the inputs first, (L+1).
-        steps: Steps of sleep.
-        strength: Factor on measured step sizes: depth and gates taken together.
-        spikes: Spikes per unit layer, the inputs first, (L+1).
-        rates: The same per unit and step: firing rates as fractions, (L+1).
-        scales: Gain per layer, (L).
-        thresholds: Membrane threshold per layer, (L).
-        inc: Potentiation step per layer, (L).
-        dec: Depression step per layer, (L).
-        potentiations: Weight updates upwards per layer, (L).
-        depressions: Weight updates downwards per layer, (L).
-        expected_share: New classes as a fraction of those seen.
-        share_trained: Fraction of noise that new classes win before the sleep.
-        share_slept: The same after stage A.
-        share_settled: The same after stage B.
-        settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
-        settled_towards: "before" or "trained".
-        offsets: Offset of each seen class in stage C.
-        kept_fraction: Share of the first sleep's change that was kept.
-        skipped: Stages that were not done, with the reason.
-        weight_change: Norm of the change of each layer's weights, (L).
-        weight_norm: Norm of each layer's weights before, (L).
-        backbone_trained: Whether parameters below the head were trained, so that earlier means fit less.
-        seconds: Wall time.
-    """
-
-    decision: str
-    reason: str
-    layers: list[str]
-    sizes: list[int]
-    steps: int = 0
-    strength: float = 0.0
-    spikes: list[int] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    scales: list[float] = field(default_factory=list)
-    thresholds: list[float] = field(default_factory=list)
-    inc: list[float] = field(default_factory=list)
-    dec: list[float] = field(default_factory=list)
-    potentiations: list[int] = field(default_factory=list)
-    depressions: list[int] = field(default_factory=list)
-    expected_share: float | None = None
-    share_trained: float | None = None
-    share_slept: float | None = None
-    share_settled: float | None = None
-    settled_at: float | None = None
-    settled_towards: str | None = None
-    offsets: list[float] | None = None
-    kept_fraction: float | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
-    weight_change: list[float] = field(default_factory=list)
-    weight_norm: list[float] = field(default_factory=list)
-    backbone_trained: bool = False
-    seconds: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields for JSON."""
-        return asdict(self)
 
 
 def sleep(

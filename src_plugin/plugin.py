@@ -19,9 +19,10 @@ from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.consolidation import SleepReport, sleep_head
+from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.head import Head, check_finite, named_head
+from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.tracing import eval_mode
 from src_plugin.waking import Waking
@@ -256,9 +257,11 @@ def trained_below(model: nn.Module, head: Head) -> list[str]:
 def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:
     """Return what reaches the head when the model sees `inputs`; eval mode, modes restored; CPU, shape (n, n_0)."""
     caught: list[Tensor] = []
-    handle = head.layers[0].register_forward_pre_hook(
-        lambda module, args: caught.append(args[0].detach().reshape(-1, head.sizes[0]).cpu())
-    )
+
+    def catch(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        caught.append((args[0] if args else named["input"]).detach().reshape(-1, head.sizes[0]).cpu())
+
+    handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
     try:
         with eval_mode(model), torch.no_grad():
             for batch in inputs.split(512):

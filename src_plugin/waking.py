@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src_plugin.errors import ConfigError, StimulusError
+from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
 from src_plugin.head import Head, HeadState, named_head, traced_head
 from src_plugin.stimulus import check_mean_input
 from src_plugin.tracing import Trace
 
 RECENT = 1000
 """Inputs of the head that are held until the sleep, for the gate of the first sleep and data-based gains."""
+
+
+class _Watched:
+    """Stands in for `model.forward` while the model is watched."""
+
+    def __init__(
+        self, waking: Waking, model: nn.Module, forward: Callable[..., Any], then: Callable[[Any], None] | None
+    ) -> None:
+        self.waking, self.model, self.forward, self.then = waking, model, forward, then
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            output = self.waking._run(self.model, self.forward, args, kwargs)
+        except BaseException:  # an interrupt counts: nothing stays on a model whose training broke off
+            self.waking.release()
+            raise
+        if self.then is not None:
+            self.then(output)
+        return output
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the model is not watched: it runs its own forward."""
+        return MethodType(type(self.model).forward, memo.get(id(self.model), self.model))
 
 
 class Waking:
@@ -68,21 +92,14 @@ class Waking:
             then: Called with the output of each pass when it has ended.
         """
         self.release()
-        forward = model.forward
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            try:
-                output = self._run(model, forward, args, kwargs)
-            except BaseException:  # an interrupt counts: nothing stays on a model whose training broke off
-                self.release()
-                raise
-            if then is not None:
-                then(output)
-            return output
-
+        if hasattr(model, "_orig_mod"):
+            raise HeadNotFoundError(
+                "a compiled model cannot be watched layer by layer; pass the plain model to the strategy, or compile "
+                "only what lies below the head: nn.Sequential(torch.compile(backbone), head)"
+            )
         # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
         self._watched = (model, model.__dict__.get("forward"))
-        model.__dict__["forward"] = watched
+        model.__dict__["forward"] = _Watched(self, model, model.forward, then)
 
     def _run(self, model: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one forward pass, and keep its output with the input of its head, or with its trace."""

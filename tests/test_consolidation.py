@@ -11,14 +11,10 @@ from torch import nn
 from models import changed, copies, global_states, hooks, mlp, same_bits
 from src_plugin import consolidation, stimulus
 from src_plugin.config import SleepConfig
-from src_plugin.consolidation import SleepReport, sleep
+from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, WeightsError
 from src_plugin.head import find_head
-
-COPY_KEYWORD = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-# NumPy 2 warns where sleep() makes an array from a tensor with np.array; the test of that bug is
-# test_a_sleep_warns_of_nothing, and this line goes with it.
-pytestmark = pytest.mark.filterwarnings(COPY_KEYWORD)
+from src_plugin.report import SleepReport
 
 MEAN = np.linspace(0.05, 0.9, 12)
 SIZES = (12, 16, 10, 4)

@@ -328,6 +328,25 @@ def test_training_that_breaks_off_leaves_no_hook_and_no_mode():
         plugin._waking.release()
 
 
+def test_a_compiled_model_is_refused_with_the_cure():
+    with pytest.raises(HeadNotFoundError, match=r"torch\.compile\(backbone\), head"):
+        train(build(SRCPlugin(QUICK), model=torch.compile(network(), backend="eager")))
+
+
+def test_a_plugin_that_raises_before_the_forward_pass_leaves_the_model_its_own():
+    def fail(strategy):
+        raise RuntimeError("broken")
+
+    model = network()
+    with pytest.raises(RuntimeError, match="broken"):
+        build(SRCPlugin(QUICK), Watcher(before_forward=fail), model=model).train(benchmark().train_stream[0])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.zero_()
+        assert not other(torch.rand(2, N_INPUTS)).any()  # it computes with its own weights
+
+
 # -- when --------------------------------------------------------------------------------------------------------------
 
 SCHEDULES = {
@@ -655,6 +674,25 @@ def test_a_reference_passes_through_the_backbone(nights):
     strategy.train(benchmark().train_stream[0])
     model.eval()
     assert_allclose(nights[0].mean, backbone(data).double().mean(0).numpy(), rtol=1e-5)
+
+
+class Keyword(nn.Module):
+    """Gives its head the input by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = network()
+
+    def forward(self, x):
+        return self.head[2](input=self.head[:2](x))
+
+
+def test_a_reference_reaches_a_head_that_gets_its_input_by_keyword(nights):
+    data = Blobs(7, seed=3).tensors[0]
+    strategy = build(SRCPlugin(PURE, head="head.2", reference=lambda s: data), model=Keyword())
+    with pytest.warns(UserWarning, match="below the head"):
+        strategy.train(benchmark().train_stream[0])
+    assert nights[0].mean.shape == (16,)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Records -> the Markdown table of a document, between two marks; so no number in it is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.records import Record
+from benchmarks.tables import group_records, percent, summarise
+from src_plugin.errors import ConfigError
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+HEAD = (
+    "| config | strategy | sleep | accuracy, % | seeds | vs naive | kept between experiences | sleep, s |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def markdown_table(records: Iterable[Record]) -> str:
+    """Return one table over all settings: final accuracy on all test images, mean and standard deviation over seeds."""
+    lines = list(HEAD)
+    for (name, _), group in sorted(group_records(records).items()):
+        for row in summarise(group):
+            cells = (
+                f"`{name}`",
+                f"`{row.name}`",
+                f"`{row.sleep}`" if row.sleep else "",
+                percent(row.mean, row.sd) + (f" ({row.lost})" if row.lost else ""),
+                str(row.n),
+                percent(row.difference, row.difference_sd, signed=True),
+                "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+                f"{row.asleep:.1f}" if row.sleep else "",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, records: Iterable[Record], *, where: str) -> str:
+    """Return the text with the table between its marks made anew.
+
+    Raises:
+        ConfigError: The marks are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"{where} has no place for a table; put a line {BEGIN} and a line {END} where it belongs")
+    return f"{before}{BEGIN}\n{markdown_table(records)}\n{END}{after}"
+
+
+def write_table(path: Path, records: Iterable[Record]) -> None:
+    """Make the table in a document anew."""
+    path.write_text(with_table(path.read_text(encoding="utf-8"), records, where=str(path)), encoding="utf-8")
