@@ -45,10 +45,9 @@ class SleepConfig:
         inc: Potentiation step in weight units, one number or one per layer. None: see `potentiation`.
         dec: Depression step in weight units, one number or one per layer. None: see `depression`.
         potentiation: Potentiation over a whole sleep of a unit firing at its target rate, in standard deviations of
-            the layer's weights, before `first_depth` or `depth`. Used where `inc` is None.
+            the layer's weights, before `depth`. Used where `inc` is None.
         depression: The same for depression. Used where `dec` is None.
-        first_depth: Factor on `potentiation` and `depression` in a sleep that has no earlier classes to protect.
-        depth: The same for every other sleep.
+        depth: Factor on `potentiation` and `depression`.
         replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
@@ -79,8 +78,7 @@ class SleepConfig:
     dec: PerLayer | None = None
     potentiation: tuple[float, float, float] = (0.020, 0.008, 0.005)
     depression: tuple[float, float, float] = (0.29, 0.25, 0.03)
-    first_depth: float = 0.3
-    depth: float = 0.5
+    depth: float = 0.3
 
     replay: bool = True
     settle: bool = True
@@ -107,7 +105,7 @@ class SleepConfig:
             self.patch is None or (_is_int(self.patch) and self.patch > 0), "patch", self.patch, "None or pixels > 0"
         )
         _check(_is_number(self.decay) and 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
-        for name in ("inhibition", "first_depth", "depth"):
+        for name in ("inhibition", "depth"):
             value = getattr(self, name)
             _check(_is_number(value) and value >= 0, name, value, "a finite number, 0 or more")
         for name in ("target_rates", "potentiation", "depression"):

@@ -158,7 +158,7 @@ def sleep_head(
         facts["share_trained"] = gates.noise_share(head, trained, noise, seen=seen, new=new_classes)
 
     is_first = not old_classes if new_classes is not None else index == 0
-    strength = config.first_depth if is_first else config.depth
+    strength = config.depth
     reason = "first sleep: nothing earlier to protect" if is_first else "new classes crowd out earlier ones"
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,

@@ -30,7 +30,6 @@ REFUSED = {
     "potentiation": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
     "depression": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
     "depth": [-0.1, NAN, INF, None],
-    "first_depth": [-0.1, NAN, INF, None],
     "normalise": [1, 0, None, "yes"],
     "replay": [1, None],
     "settle": [1, None],

@@ -398,20 +398,6 @@ def test_a_rehearsing_network_that_forgets_sleeps_in_proportion():
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
 
 
-def test_the_first_sleep_has_a_depth_of_its_own():
-    config = SleepConfig(steps=120, first_depth=0.4, depth=0.2)
-    first = sleep(trained()[0], MEAN, config, new_classes=NEW)
-    later = night(*trained(), config)
-    assert (first.strength, later.strength) == (0.4, 0.2)
-
-
-def test_without_classes_the_number_of_earlier_sleeps_tells_the_first():
-    config = SleepConfig.preset("src_only", steps=120, first_depth=0.4, depth=0.2)
-    first = sleep(trained()[0], MEAN, config, index=0)
-    later = sleep(trained()[0], MEAN, config, index=1)
-    assert (first.strength, later.strength) == (0.4, 0.2)
-
-
 def test_a_sleep_in_which_nothing_fires_warns_and_changes_nothing():
     model, _ = trained()
     state = copies(model)
