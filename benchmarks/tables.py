@@ -58,7 +58,7 @@ class Summary:
         forgetting: Mean forgetting; None for joint training.
         train: Mean seconds of training.
         asleep: Mean seconds of sleep.
-        kept_bytes: Bytes kept between experiences; None if not said.
+        kept_bytes: Bytes kept between experiences; None if not said, or if the sleep sees earlier images again.
         lost: Runs that diverged or failed, in words.
     """
 
@@ -111,7 +111,8 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
                 forgetting=_mean(forgot),
                 train=_mean([r.seconds.train for r in done]) or 0.0,
                 asleep=_mean([r.seconds.sleep for r in done]) or 0.0,
-                kept_bytes=done[0].kept_bytes if done else None,
+                # A reference looks at images of earlier experiences again: whatever is stored, it is not these bytes.
+                kept_bytes=done[0].kept_bytes if done and sleep.get("reference", "none") == "none" else None,
                 lost=", ".join(f"{count} {status}" for status, count in bad.items() if count),
             )
         )

@@ -41,3 +41,9 @@ def test_the_table_of_the_readme_is_the_one_its_records_make() -> None:
     assert records
     assert all(record.tree_clean for record in records)
     assert with_table(text, records, where="README.md") == text
+
+
+def test_the_script_of_the_readme_is_the_example_that_ci_runs() -> None:
+    script = (ROOT / "examples" / "forgetting_and_sleep.py").read_text(encoding="utf-8")
+    assert f"```python\n{script}```" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(script.splitlines()) <= 20
