@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from src_plugin.errors import ConfigError, did_you_mean
+from strategies import sleep_of, split_name
 
 if typing.TYPE_CHECKING:
     from src_plugin.config import SleepConfig
@@ -175,8 +176,9 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
     """
     sections = config.model_dump(include={"stream", "model", "training"})
     sleep: dict[str, Any] | None = None
-    if strategy.endswith("+src"):
-        numbers = _plain(config.sleep.build().to_dict())
+    _, suffix = split_name(strategy)
+    if suffix:
+        numbers = _plain(sleep_of(strategy, config.sleep.build()).to_dict())
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
         sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
     return {**sections, "sleep": sleep, "strategy": strategy}

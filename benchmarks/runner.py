@@ -199,7 +199,7 @@ def run(
         accuracy_before_sleep=before,
         final_accuracy=None if error else pooled_accuracy(after[-1], stream.n_test),
         sleep_reports=[finite(report.to_dict()) for report in src.reports] if src else [],
-        kept_bytes=_kept_bytes(strategy, row_keeps=row.keeps, src=src),
+        kept_bytes=_kept_bytes(learner, row_keeps=row.keeps),
         seconds=Seconds(
             train=max(0.0, train_seconds - listener.sleep_seconds - listener.measure_seconds),
             sleep=listener.sleep_seconds,
@@ -209,14 +209,11 @@ def run(
     )
 
 
-def _kept_bytes(strategy: str, *, row_keeps: str, src: Any) -> int | None:
-    """Return the bytes kept besides the model, as far as the plugin says; None where only the table has words."""
-    if row_keeps != "nothing":
+def _kept_bytes(learner: Any, *, row_keeps: str) -> int | None:
+    """Return the bytes kept besides the model, as its plugins count them; None where only the table has words."""
+    if not row_keeps.startswith("nothing"):
         return None
-    if src is None:
-        return 0
-    kept = getattr(src, "kept_bytes", None)
-    return int(kept() if callable(kept) else kept) if kept is not None else None
+    return sum(int(plugin.kept_bytes) for plugin in learner.plugins if hasattr(plugin, "kept_bytes"))
 
 
 def _provenance(device: str) -> dict[str, Any]:

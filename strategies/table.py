@@ -1,9 +1,12 @@
-"""STRATEGIES: one row per method. A new method is one entry; "+src" after any name adds Sleep Replay Consolidation."""
+"""STRATEGIES: one row per method; a new method is one entry. SUFFIXES: what a name ends in to have it sleep.
+
+"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +16,16 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, did_you_mean
+from strategies.averaging import MeanIMMPlugin
 
 if TYPE_CHECKING:
     from src_plugin.config import SleepConfig
 
-SUFFIX = "+src"
+SUFFIXES: dict[str, dict[str, Any]] = {
+    "+src": {},
+    "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
+}
+"""End of a strategy's name -> fields of `SleepConfig` that it changes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class TrainingSetup:
         epochs: Passes over each experience.
         device: Where it is trained.
         plugins: More Avalanche plugins; the list is copied, never changed.
-        sleep: Settings or preset name for strategies that end in "+src".
+        sleep: Settings or preset name for strategies that end in a suffix.
         every: Sleep after every so many experiences.
         seed: Of the sleep's own random generator.
         reference: Images from which the sleep takes mean input and scales, as a function of the strategy; None for the
@@ -82,7 +90,7 @@ class Row:
         factory: Builds the Avalanche strategy from a setup and a fresh list of plugins, which it may change.
         paper: Where the method is from.
         keeps: What it keeps from one experience to the next, besides the model.
-        sleeps: Whether "+src" can be added.
+        sleeps: Whether a suffix can be added.
         at_once: Whether it trains on all experiences together, as one.
     """
 
@@ -97,11 +105,21 @@ def _naive(setup: TrainingSetup, plugins: list[Any]) -> Any:
     return Naive(**_common(setup, plugins))
 
 
+def _average(setup: TrainingSetup, plugins: list[Any]) -> Any:
+    return Naive(**_common(setup, [*plugins, MeanIMMPlugin()]))
+
+
 STRATEGIES: dict[str, Row] = {
     "naive": Row(
         factory=_naive,
         paper="plain fine-tuning, the lower bound ('sequential' in Tadros et al. 2022, Table 1)",
         keeps="nothing",
+    ),
+    "average": Row(
+        factory=_average,
+        paper="weights averaged over experiences at 1/k (mean-IMM, Lee et al. 2017)",
+        keeps="nothing but the number of experiences",
+        sleeps=False,
     ),
     "joint": Row(
         factory=_naive,
@@ -112,43 +130,69 @@ STRATEGIES: dict[str, Row] = {
 }
 
 
-def find_row(name: str) -> tuple[Row, bool]:
-    """Return the row of a strategy, and whether its name asks for sleep.
+def split_name(name: str) -> tuple[str, str]:
+    """Return the name of a row and the suffix that follows it, "" without."""
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), suffix
+    return name, ""
+
+
+def find_row(name: str) -> tuple[Row, str]:
+    """Return the row of a strategy, and the suffix that asks for sleep, "" without.
 
     Args:
-        name: A key of STRATEGIES, or one followed by "+src".
+        name: A key of STRATEGIES, or one followed by a key of SUFFIXES.
 
     Raises:
         ConfigError: Unknown name (the nearest known one is given), or a method that cannot be combined with sleep.
     """
-    base = name.removesuffix(SUFFIX)
+    base, suffix = split_name(name)
     if base not in STRATEGIES:
-        known = [*STRATEGIES, *(key + SUFFIX for key, row in STRATEGIES.items() if row.sleeps)]
+        known = [*STRATEGIES, *(key + end for key, row in STRATEGIES.items() for end in SUFFIXES if row.sleeps)]
         raise ConfigError(f"unknown strategy {name!r}{did_you_mean(name, known)}")
     row = STRATEGIES[base]
-    wants_sleep = base != name
-    if wants_sleep and not row.sleeps:
+    if suffix and not row.sleeps:
         raise ConfigError(
-            f"{base!r} cannot be combined with {SUFFIX}: it has no head of Linear layers that could sleep"
+            f"{base!r} cannot be combined with {suffix}: it has no head of Linear layers that could sleep, or would "
+            "average the sleep away"
         )
-    return row, wants_sleep
+    return row, suffix
+
+
+def sleep_of(name: str, config: SleepConfig) -> SleepConfig:
+    """Return the sleep of a strategy: what is configured, with the changes of its suffix.
+
+    Raises:
+        ConfigError: Nothing would be left of it.
+    """
+    _, suffix = split_name(name)
+    changed = replace(config, **SUFFIXES[suffix])
+    if not changed.replay and changed.is_pure:
+        raise ConfigError(
+            f"{name!r} leaves the sleep out, and this sleep neither settles nor levels, so nothing is left of it; "
+            "use a preset that does, such as auto"
+        )
+    return changed
 
 
 def build_strategy(name: str, setup: TrainingSetup) -> Any:
     """Build an Avalanche strategy.
 
     Args:
-        name: A key of STRATEGIES; with "+src", an SRCPlugin is put before the setup's own plugins.
+        name: A key of STRATEGIES; with a suffix, an SRCPlugin is put before the setup's own plugins.
         setup: Network, training and sleep.
 
     Raises:
-        ConfigError: See `find_row`.
+        ConfigError: See `find_row` and `sleep_of`.
     """
-    row, wants_sleep = find_row(name)
+    row, suffix = find_row(name)
     plugins = list(setup.plugins)
-    if wants_sleep:
+    if suffix:
+        from src_plugin.config import SleepConfig
         from src_plugin.plugin import SRCPlugin
 
-        src = SRCPlugin(setup.sleep, seed=setup.seed, every=setup.every, reference=setup.reference)
+        config = setup.sleep if isinstance(setup.sleep, SleepConfig) else SleepConfig.preset(setup.sleep)
+        src = SRCPlugin(sleep_of(name, config), seed=setup.seed, every=setup.every, reference=setup.reference)
         plugins.insert(0, src)
     return row.factory(setup, plugins)

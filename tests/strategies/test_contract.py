@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
-from strategies import STRATEGIES, TrainingSetup, build_strategy, find_row
+from strategies import STRATEGIES, SUFFIXES, TrainingSetup, build_strategy, find_row, sleep_of
 
 N_CLASSES = 4
 SLEEPERS = [name for name, row in STRATEGIES.items() if row.sleeps]
@@ -99,14 +99,14 @@ def test_learns_every_experience(name: str) -> None:
             assert accuracy(strategy.model, {2 * k, 2 * k + 1}) > 0.6
 
 
-@pytest.mark.parametrize("name", [*STRATEGIES, *(f"{name}+src" for name in SLEEPERS)])
+@pytest.mark.parametrize("name", [*STRATEGIES, *(name + end for name in SLEEPERS for end in SUFFIXES)])
 def test_same_seed_same_weights_other_seed_others(name: str) -> None:
     first = weights(name, setup(seed=1))
     assert equal(weights(name, setup(seed=1)), first)
     assert not equal(weights(name, setup(seed=2)), first)
 
 
-@pytest.mark.parametrize("name", [*STRATEGIES, *(f"{name}+src" for name in SLEEPERS)])
+@pytest.mark.parametrize("name", [*STRATEGIES, *(name + end for name in SLEEPERS for end in SUFFIXES)])
 def test_the_callers_plugins_are_used_and_their_list_is_left_alone(name: str) -> None:
     class Counter(SupervisedPlugin):  # type: ignore[type-arg, misc]
         seen = 0
@@ -132,8 +132,35 @@ def test_no_sleep_steps_means_the_very_same_weights(name: str) -> None:
     assert equal(weights(f"{name}+src", setup(sleep=SleepConfig(steps=0))), weights(name, setup()))
 
 
-def test_sleep_changes_weights() -> None:
-    assert not equal(weights("naive+src", setup()), weights("naive", setup()))
+def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:
+    naive, slept, settled = (weights(name, setup()) for name in ("naive", "naive+src", "naive+settle"))
+    assert not equal(slept, naive)
+    assert not equal(settled, naive)
+    assert not equal(slept, settled)
+
+
+def test_settling_alone_leaves_out_the_sleep_and_nothing_else() -> None:
+    assert sleep_of("naive+settle", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7, replay=False)
+    assert sleep_of("naive+src", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7)
+    with pytest.raises(ConfigError, match="nothing is left of it; use a preset that does, such as auto"):
+        build_strategy("naive+settle", setup(sleep="paper/patches"))
+
+
+def test_averages_of_weights_are_those_of_all_experiences_so_far() -> None:
+    # W1, then (W1 + W2) / 2, then (2 / 3) of that + W3 / 3: what training starts from is what averaging left.
+    starts: list[list[torch.Tensor]] = []
+    ends: list[list[torch.Tensor]] = []
+
+    class Recorder(SupervisedPlugin):  # type: ignore[type-arg, misc]
+        def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+            starts.append([p.detach().clone() for p in strategy.model.parameters()])
+
+        def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:  # before the averaging: it comes last
+            ends.append([p.detach().clone() for p in strategy.model.parameters()])
+
+    last = weights("average", setup(plugins=[Recorder()]))
+    for k, (start, end, after) in enumerate(zip(starts, ends, [*starts[1:], last], strict=True), start=1):
+        torch.testing.assert_close(after, [a + (b - a) / k for a, b in zip(start, end, strict=True)])
 
 
 def test_settings_of_the_sleep_arrive() -> None:
