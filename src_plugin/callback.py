@@ -14,7 +14,7 @@ from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
-from src_plugin.waking import Waking
+from src_plugin.waking import Waking, trained_below
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -119,12 +119,10 @@ class SRCCallback(Callback):
             waking.mean_input(),
             self.config,
             generator=self._generator,
-            before=waking.before,
-            new_classes=tuple(sorted(waking.new)) if waking.has_classes else None,
-            old_classes=tuple(sorted(waking.seen)),
-            recall=waking.recall,
             inputs=waking.recent,
             index=self._sleeps,
+            backbone_trained=bool(trained_below(self._model(pl_module), waking.head)),
+            **waking.knowledge(),
         )
         self.reports.append(report)
         self._sleeps += 1

@@ -25,7 +25,7 @@ from src_plugin.head import Head, check_finite, named_head
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.tracing import eval_mode
-from src_plugin.waking import Waking
+from src_plugin.waking import Waking, trained_below
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
@@ -175,12 +175,9 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             mean,
             self.config,
             generator=self._generator,
-            before=waking.before,
-            new_classes=tuple(sorted(waking.new)) if waking.has_classes else None,
-            old_classes=tuple(sorted(waking.seen)),
-            recall=waking.recall,
             inputs=inputs,
             index=len(self.reports),
+            **waking.knowledge(),
             backbone_trained=bool(below),
         )
         self.reports.append(report)
@@ -242,16 +239,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     def kept_bytes(self) -> int:
         """Bytes this plugin keeps from one experience to the next."""
         return self._waking.kept_bytes
-
-
-def trained_below(model: nn.Module, head: Head) -> list[str]:
-    """Return the names of trainable parameters outside the head that got a gradient."""
-    own = {id(p) for layer in head.layers for p in layer.parameters()}
-    return [
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.grad is not None and id(p) not in own and bool(p.grad.any())
-    ]
 
 
 def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:

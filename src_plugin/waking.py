@@ -233,6 +233,15 @@ class Waking:
             )
         return self._total + now, self._count + self._n
 
+    def knowledge(self) -> dict[str, Any]:
+        """Return what `sleep_head` wants to know of the experience, by its own argument names."""
+        return {
+            "before": self.before,
+            "new_classes": tuple(sorted(self.new)) if self.has_classes else None,
+            "old_classes": tuple(sorted(self.seen)),
+            "recall": self.recall,
+        }
+
     def forget(self, *, slept: bool) -> None:
         """End the experience: fold it into the running mean, and drop all the rest.
 
@@ -277,3 +286,13 @@ class Waking:
         mean = 0 if self._total is None else self._total.nbytes
         before = 0 if self.before is None else self.before.nbytes
         return mean + before + 8 * (1 + len(self.seen) + len(self.new))
+
+
+def trained_below(model: nn.Module, head: Head) -> list[str]:
+    """Return the names of trainable parameters outside the head that got a gradient."""
+    own = {id(p) for layer in head.layers for p in layer.parameters()}
+    return [
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.grad is not None and id(p) not in own and bool(p.grad.any())
+    ]
