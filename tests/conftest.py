@@ -1,6 +1,7 @@
 """What all tests share: one thread, so that sums come out in the same order, and the reference data if it is there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,3 +16,18 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder 'shared' beside the checkout, with the reference data")
     return folder
+
+
+@pytest.fixture
+def nights(monkeypatch):
+    """What every sleep of SRCPlugin was given; the sleep itself is the real one."""
+    from src_plugin import plugin as plugin_module
+
+    given, real = [], plugin_module.sleep_head
+
+    def watched(head, mean, config, **settings):
+        given.append(SimpleNamespace(head=head, mean=mean, config=config, **settings))
+        return real(head, mean, config, **settings)
+
+    monkeypatch.setattr(plugin_module, "sleep_head", watched)
+    return given
