@@ -91,7 +91,7 @@ def draw(records: Sequence[Record], path: Path) -> Path | None:
     panels.pop("joint", None)
     if not panels:
         return None
-    columns = min(len(panels), 3)
+    columns = 2 if len(panels) == 4 else min(len(panels), 3)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(WIDTH_IN, 1.4 + 4.2 * rows), sharey=True, squeeze=False, layout="constrained"
