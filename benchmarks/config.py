@@ -7,19 +7,17 @@ device and the place of the data are given on the command line, so no file is co
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import sleep_of, split_name
-
-if typing.TYPE_CHECKING:
-    from src_plugin.config import SleepConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -126,8 +124,6 @@ class SleepSection(Section):
         Raises:
             ConfigError: Unknown preset, unknown field, or a value out of range.
         """
-        from src_plugin.config import SleepConfig
-
         base = SleepConfig() if self.preset == "auto" else SleepConfig.preset(self.preset)
         return SleepConfig.from_dict({**base.to_dict(), **self.set}) if self.set else base
 
@@ -216,6 +212,9 @@ def _refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path
     known = section.model_fields
     for key, value in raw.items():
         if key not in known:
+            if section is SleepSection and key in {field.name for field in fields(SleepConfig)}:
+                hint = f"write sleep: {{set: {{{key}: {value}}}}}"
+                raise ConfigError(f"{path}: {key!r} is a field of SleepConfig; {hint}")
             names = known if where else [*known, "extends"]
             raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
         inner = known[key].annotation

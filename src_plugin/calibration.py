@@ -177,16 +177,18 @@ def measure_thresholds(
     for w, scale, rate in zip(weights, scales, rates, strict=True):
         impulses = scale * (spikes.astype(w.dtype) @ w.T)  # (STEPS, n_post)
         impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
-        low = 0.0
-        high = max(float(_integrate(impulses, np.inf, config.decay)[1]), np.finfo(np.float64).tiny)
+        low, high = 0.0, max(float(_integrate(impulses, np.inf, config.decay)[1]), np.finfo(np.float64).tiny)
         for _ in range(30):
             middle = 0.5 * (low + high)
             if float(_integrate(impulses, middle, config.decay)[0].mean()) > rate:
                 low = middle
             else:
                 high = middle
+        # Where noise mostly inhibits a layer no threshold reaches the rate, and the lowest that means anything is kept;
+        # in a layer without any input each keeps it silent that is above 0.
+        high = max(high, 1e-6 * float(np.abs(impulses).mean()) or 1.0)
         spikes = _integrate(impulses, high, config.decay)[0]
-        thresholds.append(high)
+        thresholds.append(float(high))
     return tuple(thresholds)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src_plugin.config import SleepConfig
+from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
 from src_plugin.report import SleepReport
@@ -70,7 +70,7 @@ class SRCCallback(Callback):
         seed: int | np.random.Generator | torch.Generator | None = 0,
     ) -> None:
         super().__init__()
-        self.config = config if isinstance(config, SleepConfig) else SleepConfig.preset(config or "auto")
+        self.config = as_config(config)
         self.model = model
         self.targets = targets
         self.reports: list[SleepReport] = []
@@ -89,7 +89,7 @@ class SRCCallback(Callback):
         model = self._model(pl_module)
 
         def after(output: Any) -> None:
-            if model.training and not self._saw_forward:  # before the optimizer steps, unlike on_train_batch_end
+            if not self._saw_forward:  # before the optimizer steps, unlike on_train_batch_end
                 self._saw_forward = True
                 targets = self.targets(batch) if self._waking.needs_classes else torch.zeros(0)
                 self._waking.end_forward(model, output, targets)

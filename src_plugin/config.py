@@ -171,6 +171,22 @@ class SleepConfig:
         return not (self.settle or self.level)
 
 
+def as_config(config: SleepConfig | str | None) -> SleepConfig:
+    """Return the config that a user meant: itself, a preset by name, or `auto` for None.
+
+    Raises:
+        ConfigError: It is neither, or the preset is unknown.
+    """
+    if isinstance(config, SleepConfig):
+        return config
+    if config is None or isinstance(config, str):
+        return SleepConfig.preset(config or "auto")
+    raise ConfigError(
+        f"config is a {type(config).__name__}; give a SleepConfig, the name of a preset, or "
+        "SleepConfig.from_dict({...}); names of layers go to head=[...]"
+    )
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from src_plugin import gates, settling
 from src_plugin.calibration import Rule, calibrate
-from src_plugin.config import SleepConfig
+from src_plugin.config import SleepConfig, as_config
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head import Head, HeadState, check_finite, find_head
 from src_plugin.kernel import simulate
@@ -77,13 +77,7 @@ def sleep(
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
     """
-    if config is None or isinstance(config, str):
-        config = SleepConfig.preset(config or "auto")
-    if not isinstance(config, SleepConfig):
-        raise ConfigError(
-            f"config is a {type(config).__name__}; give a SleepConfig, the name of a preset, or "
-            "SleepConfig.from_dict({...})"
-        )
+    config = as_config(config)
     mean = _as_array(mean_input)
     check_mean_input(mean)
     if head is None and example is None:
@@ -140,6 +134,8 @@ def sleep_head(
                 f"inputs have shape {tuple(inputs.shape)}; the head {list(head.names)} takes (n, {head.sizes[0]})"
             )
     trained = head.read()
+    if before is not None and not isinstance(before, HeadState):
+        raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
     if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in trained.weights]:
         raise ConfigError(
             f"before has {len(before.weights)} layers and the head {list(head.names)} has {len(head.layers)}: it must "
@@ -239,8 +235,8 @@ def _replay(
         downs += trace.depressions
     if not any(int(c.sum()) for c in counts[1:]):
         warnings.warn(
-            "no unit of the head fired in this sleep, so nothing changed: thresholds are too high for this network "
-            "and input, or the mean input is nearly silent",
+            "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
+            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent",
             stacklevel=5,
         )
     spent = {

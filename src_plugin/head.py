@@ -7,7 +7,7 @@ output. What lies below it (a frozen backbone) is never touched.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -68,11 +68,18 @@ class Head:
         names: Dotted name of each layer in the model.
         layers: The layers themselves.
         joints: For each layer, the modules its output passes before the next layer (or the model's output).
+        below: What ended the search for more layers, e.g. "'net.1' (LeakyReLU)"; "" if that was the model's input.
     """
 
     names: tuple[str, ...]
     layers: tuple[nn.Linear, ...]
     joints: tuple[tuple[nn.Module, ...], ...]
+    below: str = ""
+
+    def describe(self) -> str:
+        """Return which layers the head has, and what lies below it."""
+        below = f"; it ends there because {self.below} below it cannot sleep" if self.below else ""
+        return f"the head is {', '.join(self.names)}{below}"
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -202,7 +209,8 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
         )
     layers = [n.module for n in reversed(nodes)]
     names = [n.name for n in reversed(nodes)]
-    return _checked(model, names, layers, list(reversed(joints[:-1])), record.calls)
+    found = _checked(model, names, layers, list(reversed(joints[:-1])), record.calls)
+    return replace(found, below="" if blocker is None else blocker.describe())
 
 
 def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None = None) -> Head:
@@ -272,6 +280,14 @@ def _traced_joints(
                 "sleep; name layers that do, input side first"
             )
         seen.append(between)
+    node = record.output if layers[-1] in record.linears else None  # a pass may bypass a named head
+    while node is not None and node.kind in TAIL:
+        node = node.parent
+    if node is not None and node.kind == "linear" and node.module is not layers[-1]:
+        raise HeadNotFoundError(
+            f"the head ends in {names[-1]!r}, but {node.describe()} comes after it in the model, and its outputs must "
+            "be the scores of the classes. Name the layers up to the output, or none at all"
+        )
     return [*seen, joints[-1]]
 
 

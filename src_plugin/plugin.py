@@ -18,7 +18,7 @@ from avalanche.training.plugins import CWRStarPlugin, SynapticIntelligencePlugin
 from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
-from src_plugin.config import SleepConfig
+from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.head import Head, check_finite, named_head
@@ -95,7 +95,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         reference: Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.config = config if isinstance(config, SleepConfig) else SleepConfig.preset(config or "auto")
+        self.config = as_config(config)
         for name, value in (("every", every), ("first", every if first is None else first)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"SRCPlugin({name}={value!r}): {name} must be a whole number, 1 or more")
@@ -167,7 +167,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
                 "backbone",
                 f"{len(below)} parameters below the head were trained in this experience (first: {below[0]!r}), so the "
                 "mean input of earlier experiences no longer fits the features. Freeze the backbone with "
-                "requires_grad_(False), or expect sleep to help less",
+                f"requires_grad_(False), or expect sleep to help less ({head.describe()})",
             )
         trigger_plugins(strategy, "before_sleep")
         report = sleep_head(

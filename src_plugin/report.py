@@ -68,6 +68,27 @@ class SleepReport:
     backbone_trained: bool = False
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        """Return the stages of the sleep, a line each."""
+        lines = [
+            f"{self.decision}: {self.reason} ({self.seconds:.2f} s)",
+            f"  head    {', '.join(self.layers)} ({'-'.join(map(str, self.sizes))})",
+        ]
+        if self.rates:
+            rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
+            lines.append(f"  replay  {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps")
+        if self.kept_fraction is not None:
+            lines.append(f"  keep    {self.kept_fraction:.0%} of the change of this first sleep")
+        if self.settled_at is not None:
+            lines.append(
+                f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
+                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from '{self.settled_towards}'"
+            )
+        if self.offsets is not None:
+            lines.append(f"  level   outputs offset by {min(self.offsets):+.2g} to {max(self.offsets):+.2g}")
+        lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields for JSON."""
         return asdict(self)

@@ -44,7 +44,11 @@ def check_mean_input(mean_input: NDArray[np.floating], *, n_inputs: int | None =
     """
     if mean_input.ndim != 1 or (n_inputs is not None and len(mean_input) != n_inputs):
         wanted = "(n_inputs,)" if n_inputs is None else f"({n_inputs},), the inputs of the head's first layer"
-        raise StimulusError(f"mean_input has shape {mean_input.shape}; it must be {wanted}")
+        cure = "; take the mean over samples, x.mean(0)" if mean_input.ndim == 2 else ""
+        raise StimulusError(
+            f"mean_input has shape {mean_input.shape}; it must be {wanted}: the mean of what reaches the head, "
+            f"not of the model's input{cure}"
+        )
     bad = np.flatnonzero(~np.isfinite(mean_input))
     if len(bad):
         raise StimulusError(

@@ -156,7 +156,10 @@ class Waking:
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
         first = self._sum is None
         if first:
-            check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+            try:
+                check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+            except StimulusError as error:
+                raise StimulusError(f"{error} ({self.head.describe()})") from None
             self.has_classes = self._are_classes(outputs, targets)
             if self.before is None:
                 self.before = self.head.read()

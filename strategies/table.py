@@ -1,6 +1,7 @@
 """STRATEGIES: one row per method; a new method is one entry. SUFFIXES: what a name ends in to have it sleep.
 
-"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep.
+"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep, "+only"
+nothing but the sleep.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, did_you_mean
+from src_plugin.presets import PRESETS
 from strategies.averaging import MeanIMMPlugin
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES: dict[str, dict[str, Any]] = {
     "+src": {},
     "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
+    "+only": dict(PRESETS["src_only"].settings),  # the sleep alone, nothing settled or levelled
 }
 """End of a strategy's name -> fields of `SleepConfig` that it changes."""
 
@@ -150,7 +153,8 @@ def find_row(name: str) -> tuple[Row, str]:
     base, suffix = split_name(name)
     if base not in STRATEGIES:
         known = [*STRATEGIES, *(key + end for key, row in STRATEGIES.items() for end in SUFFIXES if row.sleeps)]
-        raise ConfigError(f"unknown strategy {name!r}{did_you_mean(name, known)}")
+        hint = f"; known before {suffix}: {', '.join(STRATEGIES)}" if suffix else did_you_mean(name, known)
+        raise ConfigError(f"unknown strategy {name!r}{hint}")
     row = STRATEGIES[base]
     if suffix and not row.sleeps:
         raise ConfigError(

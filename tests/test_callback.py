@@ -1,6 +1,7 @@
 """SRCCallback in a plain Lightning Trainer: one sleep per fit, on the mean of the training batches, and no trace."""
 
 import copy
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -329,3 +330,14 @@ def test_a_fit_that_trains_nothing_does_not_sleep():
     trainer.fit(module, loader(data([2, 3])))  # the same trainer again: its two epochs are over
     assert len(callback.reports) == 1
     assert changed(module, state) == []
+
+
+def test_a_model_left_in_eval_mode_between_two_fits_is_seen_all_the_same():
+    # Lightning trains a module in the mode it finds it in, and evaluating between tasks is what everyone does.
+    module, callback = Whole(), SRCCallback(QUICK)
+    fit(module, callback)
+    module.eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training", category=UserWarning)
+        fit(module, callback, classes=(2, 3))
+    assert [report.decision for report in callback.reports] == ["slept", "slept"]

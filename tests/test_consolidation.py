@@ -547,3 +547,17 @@ def test_an_interrupt_after_the_last_stage_finds_the_head_as_it_was(monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             night(model, before)
     assert changed(model, state) == []
+
+
+def test_a_report_prints_as_one_line_a_stage():
+    report = night(*trained())
+    lines = str(report).splitlines()
+    assert lines[0].startswith("slept: new classes crowd out earlier ones (")
+    assert [line.split()[0] for line in lines[1:]] == ["head", "replay", "settle", "level"]
+    assert "skipped replay: switched off" in str(night(*trained(), SleepConfig(replay=False)))
+
+
+def test_weights_before_that_are_no_copy_of_a_head_are_refused():
+    model, _ = trained()
+    with pytest.raises(ConfigError, match=r"before is a OrderedDict; it must be a copy of the head, find_head"):
+        night(model, model.state_dict())

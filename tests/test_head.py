@@ -421,3 +421,16 @@ def test_parameters_that_are_not_finite_are_refused_by_name(name, parameter, val
         list(model.parameters())[parameter].view(-1)[3] = value
     with pytest.raises(WeightsError, match=f"'{name}' has 1 of .* NaN or infinite.*nothing was changed"):
         check_finite(find_head(model, X))
+
+
+def test_a_named_head_that_another_layer_follows_is_refused():
+    with pytest.raises(HeadNotFoundError, match=r"ends in '0', but '2' \(Linear\) comes after it"):
+        find_head(mlp(6, 5, 4), X, head="0")
+
+
+def test_a_head_says_what_ended_it():
+    model = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(), nn.Linear(5, 4))
+    assert find_head(model, X).describe() == (
+        "the head is 2; it ends there because '1' (LeakyReLU) below it cannot sleep"
+    )
+    assert find_head(mlp(6, 5, 4), X).describe() == "the head is 0, 2"

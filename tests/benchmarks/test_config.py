@@ -62,6 +62,10 @@ def test_the_paper_protocol_is_the_authors_code() -> None:
         (COMPLETE + "trainings: {}", "unknown key 'trainings'; did you mean 'training'"),
         (COMPLETE + "extend: base.yaml", "unknown key 'extend'; did you mean 'extends'"),
         (COMPLETE.replace("epochs", "epoch"), "unknown key 'training.epoch'; did you mean 'epochs'"),
+        (
+            COMPLETE + "sleep: {replay: false}",
+            "is a field of SleepConfig; write sleep: {set: {replay: False}}",
+        ),
         (COMPLETE + "sleep: {presets: auto}", "unknown key 'sleep.presets'; did you mean 'preset'"),
         (COMPLETE + "sleep: {preset: paper/split_mnits}", "did you mean 'paper/split_mnist'"),
         (COMPLETE + "sleep: {set: {step: 3}}", "did you mean 'steps'"),
