@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from src_plugin.config import SleepConfig
     from src_plugin.consolidation import sleep
     from src_plugin.errors import SRCError
-    from src_plugin.head import find_head
+    from src_plugin.finding import find_head
     from src_plugin.kernel import simulate
     from src_plugin.plugin import SRCPlugin
     from src_plugin.presets import PRESETS
@@ -34,7 +34,7 @@ _HOME = {
     "SRCPlugin": "plugin",
     "SleepConfig": "config",
     "SleepReport": "report",
-    "find_head": "head",
+    "find_head": "finding",
     "simulate": "kernel",
     "sleep": "consolidation",
 }

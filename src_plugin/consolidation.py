@@ -21,7 +21,8 @@ from src_plugin import gates, settling
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.errors import ConfigError, HeadNotFoundError
-from src_plugin.head import Head, HeadState, check_finite, find_head
+from src_plugin.finding import find_head
+from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.kernel import simulate
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks

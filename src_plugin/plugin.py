@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
 from src_plugin.errors import ConfigError, StimulusError
-from src_plugin.head import Head, check_finite, named_head
+from src_plugin.finding import named_head
+from src_plugin.head import Head, check_finite
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.tracing import eval_mode

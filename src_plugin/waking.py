@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
-from src_plugin.head import Head, HeadState, named_head, traced_head
+from src_plugin.finding import named_head, traced_head
+from src_plugin.head import Head, HeadState
 from src_plugin.stimulus import check_mean_input
 from src_plugin.tracing import Trace
 

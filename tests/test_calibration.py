@@ -12,7 +12,7 @@ from models import mlp
 from src_plugin.calibration import by_depth, calibrate, measure_thresholds, norm_constants, per_layer
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, WeightsError
-from src_plugin.head import find_head
+from src_plugin.finding import find_head
 from src_plugin.kernel import simulate
 from src_plugin.stimulus import draw_spikes
 

@@ -13,7 +13,7 @@ from src_plugin import consolidation, stimulus
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, WeightsError
-from src_plugin.head import find_head
+from src_plugin.finding import find_head
 from src_plugin.report import SleepReport
 
 MEAN = np.linspace(0.05, 0.9, 12)

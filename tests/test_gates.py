@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from src_plugin.config import SleepConfig
+from src_plugin.finding import find_head
 from src_plugin.gates import FRACTIONS, balanced, expected_share, keep_first, no_new_classes, noise_share, rehearsed
-from src_plugin.head import HeadState, find_head
+from src_plugin.head import HeadState
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
 

@@ -9,7 +9,8 @@ from torch.nn.utils import parametrizations, prune
 
 from models import changed, copies, global_states, mlp
 from src_plugin.errors import HeadNotFoundError, WeightsError
-from src_plugin.head import check_finite, find_head
+from src_plugin.finding import find_head
+from src_plugin.head import check_finite
 
 X = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))

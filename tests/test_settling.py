@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from models import mlp, same_bits
+from src_plugin.finding import find_head
 from src_plugin.gates import noise_share
-from src_plugin.head import HeadState, find_head
+from src_plugin.head import HeadState
 from src_plugin.settling import align, draw_noise, level, settle
 
 N = 101
