@@ -40,6 +40,7 @@ def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None 
         HeadNotFoundError: There is none, or a layer of it cannot be changed without changing something else.
 
     Example:
+        >>> import torch
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
         >>> find_head(model, torch.zeros(1, 4)).names
         ('1', '3')
