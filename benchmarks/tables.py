@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -48,7 +49,7 @@ class Summary:
 
     Attributes:
         name: The strategy, as shown.
-        sleep: Preset of its sleep, or "".
+        sleep: What its sleep was, see `sleep_label`, or "".
         n: Seeds that are done.
         mean: Mean final accuracy; None without a done run.
         sd: Standard deviation over seeds (ddof 1); None below two seeds.
@@ -77,6 +78,15 @@ class Summary:
     lost: str
 
 
+def sleep_label(sleep: Mapping[str, Any]) -> str:
+    """Return what a sleep was: the preset of a paper by its name, any other by the stages that were on; "" without."""
+    numbers, preset = sleep.get("numbers"), str(sleep.get("preset", ""))
+    if numbers and not preset.startswith("paper/"):
+        stages = [label for key, label in (("replay", "SRC"), ("settle", "settle"), ("level", "level")) if numbers[key]]
+        preset = "SRC only" if stages == ["SRC"] else " + ".join(stages)
+    return preset + (", changed" if sleep.get("changed") else "")
+
+
 def _spread(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
@@ -97,7 +107,7 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
         forgot = [value for r in done if r.accuracy and (value := forgetting(r.accuracy)) is not None]
         bad = {status: sum(r.status == status for r in group) for status in ("diverged", "failed")}
         sleep = group[0].config.get("sleep") or {}
-        label = str(sleep.get("preset", "")) + (", changed" if sleep.get("changed") else "")
+        label = sleep_label(sleep)
         rows.append(
             Summary(
                 name=name,

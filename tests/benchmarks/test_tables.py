@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.records import Record
-from benchmarks.tables import describe, group_records, group_strategies, make_table, summarise
+from benchmarks.tables import describe, group_records, group_strategies, make_table, sleep_label, summarise
 from lab_samples import CONFIG, FAILED, finished
 
 
@@ -75,3 +75,18 @@ def test_records_of_several_environments_are_said_to_be() -> None:
     same = [finished("naive", seed, 0.2, hardware=h) for seed, h in enumerate(({"a": 1, "b": 2}, {"b": 2, "a": 1}))]
     assert "more commits" not in describe(same)
     assert "and 1 more commits or machines" in describe([*same, finished("naive", 2, 0.2, commit="abc")])
+
+
+@pytest.mark.parametrize(
+    ("preset", "stages", "label"),
+    [
+        ("auto", (True, True, True), "SRC + settle + level"),
+        ("auto", (False, True, True), "settle + level"),
+        ("src_only", (True, False, False), "SRC only"),
+        ("paper/patches", (True, False, False), "paper/patches"),
+    ],
+)
+def test_a_sleep_is_called_by_what_it_did(preset: str, stages: tuple[bool, bool, bool], label: str) -> None:
+    numbers = dict(zip(("replay", "settle", "level"), stages, strict=True))
+    assert sleep_label({"preset": preset, "numbers": numbers}) == label
+    assert sleep_label({"preset": preset, "numbers": numbers, "changed": ["depth"]}) == f"{label}, changed"
