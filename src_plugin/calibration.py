@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from src_plugin.config import PerLayer, SleepConfig
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.head import Head, HeadState
+from src_plugin.kernel.firing import count_spikes, fire, peak
 from src_plugin.stimulus import draw_spikes
 
 STEPS = 250
@@ -177,32 +178,16 @@ def measure_thresholds(
     for w, scale, rate in zip(weights, scales, rates, strict=True):
         impulses = scale * (spikes.astype(w.dtype) @ w.T)  # (STEPS, n_post)
         impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
-        low, high = 0.0, max(float(_integrate(impulses, np.inf, config.decay)[1]), np.finfo(np.float64).tiny)
+        low, high = 0.0, max(peak(impulses, config.decay), float(np.finfo(np.float64).tiny))
         for _ in range(30):
             middle = 0.5 * (low + high)
-            if float(_integrate(impulses, middle, config.decay)[0].mean()) > rate:
+            if count_spikes(impulses, middle, config.decay) / impulses.size > rate:
                 low = middle
             else:
                 high = middle
         # Where noise mostly inhibits a layer no threshold reaches the rate, and the lowest that means anything is kept;
         # in a layer without any input each keeps it silent that is above 0.
         high = max(high, 1e-6 * float(np.abs(impulses).mean()) or 1.0)
-        spikes = _integrate(impulses, high, config.decay)[0]
+        spikes = fire(impulses, high, config.decay)
         thresholds.append(float(high))
     return tuple(thresholds)
-
-
-def _integrate(impulses: Array, threshold: float, decay: float) -> tuple[NDArray[np.bool_], float]:
-    """Return the spikes of leaky units with reset, and the highest potential they reached."""
-    potential = np.zeros(impulses.shape[1])
-    spikes = np.zeros(impulses.shape, dtype=bool)
-    highest = 0.0
-    for step, impulse in enumerate(impulses):
-        potential *= decay
-        potential += impulse
-        if threshold == np.inf:
-            highest = max(highest, float(potential.max()))
-            continue
-        np.greater_equal(potential, threshold, out=spikes[step])
-        potential[spikes[step]] = 0.0
-    return spikes, highest

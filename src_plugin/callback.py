@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
-from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+from src_plugin.drift import check_trained, drift_message
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, warn_user
+from src_plugin.head import Head
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
-from src_plugin.waking import Waking, trained_below
+from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -40,7 +42,8 @@ class SRCCallback(Callback):
     """Collects the mean input of the head on training batches, and puts the head to sleep when training ends.
 
     Use one callback for all the `fit` calls of a sequence of tasks: it remembers the running mean and the classes seen
-    (and carries them in Lightning checkpoints). The classes that are new are those first met in this `fit`.
+    (and carries them in Lightning checkpoints). The classes that are new are those first met in this `fit`. After a fit
+    that used another output layer than earlier ones `auto` stays awake: with one head per task nothing competes.
 
     Args:
         config: A `SleepConfig` or the name of a preset; None is `auto`.
@@ -78,6 +81,7 @@ class SRCCallback(Callback):
         self._waking = Waking(head, needs_classes=not self.config.is_pure)
         self._sleeps = 0
         self._saw_forward = False
+        self._told: set[str] = set()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count recall of rehearsed classes anew."""
@@ -114,19 +118,39 @@ class SRCCallback(Callback):
         waking = self._waking
         if not waking.has_seen_input or waking.head is None:
             raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
-        report = sleep_head(
-            waking.head,
+        if waking.has_other_end:
+            self._tell("task heads", task_heads_message(pl_module))
+            head = waking.head
+            report = SleepReport("awake", ONE_HEAD_PER_TASK, layers=list(head.names), sizes=list(head.sizes))
+        else:
+            report = self._sleep(pl_module, waking.head)
+        self.reports.append(report)
+        self._sleeps += 1
+        waking.forget(slept=True)
+
+    def _sleep(self, pl_module: LightningModule, head: Head) -> SleepReport:
+        if self.config.steps_at(self._sleeps) > 0:
+            check_trained(pl_module)
+        waking = self._waking
+        below = waking.trained_below(self._model(pl_module), head)
+        if below:
+            self._tell("backbone", drift_message(below, head))
+        return sleep_head(
+            head,
             waking.mean_input(),
             self.config,
             generator=self._generator,
             inputs=waking.recent,
             index=self._sleeps,
-            backbone_trained=bool(trained_below(self._model(pl_module), waking.head)),
+            backbone_trained=bool(below),
             **waking.knowledge(),
         )
-        self.reports.append(report)
-        self._sleeps += 1
-        waking.forget(slept=True)
+
+    def _tell(self, topic: str, message: str) -> None:
+        """Warn once."""
+        if topic not in self._told:
+            self._told.add(topic)
+            warn_user(f"SRCCallback: {message}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""

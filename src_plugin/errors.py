@@ -1,12 +1,18 @@
 """What can go wrong, by name: every error says what was wrong, where, and what to do.
 
-Each class also derives from the fitting builtin, so `except ValueError` keeps working.
+Each class also derives from the fitting builtin, so `except ValueError` keeps working. A warning points at the line of
+the user's that led to it.
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+
+NOT_THE_USERS = frozenset({"src_plugin", "avalanche", "pytorch_lightning", "lightning", "torch", "contextlib"})
+"""Packages whose lines a warning does not point at: they stand between the user's line and the sleep."""
 
 
 class SRCError(Exception):
@@ -38,3 +44,23 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     options = sorted(known)
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(options)}"
+
+
+def warn_user(message: str) -> None:
+    """Warn, and point at the line of the user's that led here: the first outside this library and its frameworks."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _package(frame.f_globals) in NOT_THE_USERS:
+        frame = frame.f_back
+    # Not by `stacklevel`: Python leaves frames of the import system out when it counts, so a number could miss.
+    warnings.warn_explicit(
+        message,
+        UserWarning,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<unknown>"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _package(module: dict[str, object]) -> str:
+    return str(module.get("__name__", "")).partition(".")[0]

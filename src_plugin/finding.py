@@ -164,6 +164,18 @@ def _traced_joints(
     return [*seen, joints[-1]]
 
 
+def layers_above(head: Head, record: Trace) -> list[nn.Linear]:
+    """Return the Linear layers that took what came out of a named head, as the heads of single tasks do."""
+    above = []
+    for layer, node in record.linears.items():
+        below: Node | None = node.parent
+        while below is not None and below.module is not head.layers[-1]:
+            below = below.parent
+        if below is not None and isinstance(layer, nn.Linear):
+            above.append(layer)
+    return above
+
+
 def _checked(
     model: nn.Module,
     names: Sequence[str],

@@ -6,13 +6,14 @@ The plugin decides when, and finds its place among the other plugins; `waking.py
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.models import MultiHeadClassifier, MultiTaskModule
+from avalanche.models.utils import is_multi_task_module
 from avalanche.training import JointTraining
 from avalanche.training.plugins import CWRStarPlugin, SynapticIntelligencePlugin
 from avalanche.training.utils import trigger_plugins
@@ -20,13 +21,14 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
-from src_plugin.errors import ConfigError, StimulusError
+from src_plugin.drift import check_trained, drift_message
+from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
 from src_plugin.finding import named_head
-from src_plugin.head import Head, check_finite
+from src_plugin.head import Head
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.tracing import eval_mode
-from src_plugin.waking import Waking, trained_below
+from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
@@ -44,6 +46,12 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     Biases: a sleeping unit has no constant drive, as in the paper, whose networks have no biases: one would make units
     fire in silence and blame their inputs for it. So the sleep itself ignores biases and leaves them alone; settling
     then moves them together with the weights.
+
+    Models with one head per task (Avalanche's `MultiTaskModule`: `as_multitask`, `MTSimpleMLP`, ...): a network that is
+    told the task never lets classes of different tasks compete, so `auto` has nothing to balance and stays awake; the
+    reports say so. It does the same from the second task on if another model changes its output layer between
+    experiences, or if the named head belongs to one of several tasks. Pure SRC needs the layers named there, e.g. those
+    that all tasks share.
 
     Where it stands: at the start of each `train` call it moves itself in `strategy.plugins` behind Synaptic
     Intelligence and CWR* (whose accounts must not contain the sleep) and before all others (EWC, MAS, LwF, iCaRL, ...
@@ -69,11 +77,13 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         reports: One `SleepReport` per sleep, in order.
 
     Raises:
-        ConfigError: A setting that cannot be meant, or targets that are not class numbers (with `auto`).
-        HeadNotFoundError: In the first training iteration: the model has no head that can sleep.
+        ConfigError: A setting that cannot be meant, or targets that are not class numbers or have no output (with
+            `auto`).
+        HeadNotFoundError: In the first training iteration: the model has no head that can sleep, or one per task and
+            a pure sleep was not told which.
         StimulusError: In the first training iteration: inputs of the head are negative or not finite; at the end of
             an experience: it trained on nothing.
-        WeightsError: Parameters of the head are not finite when the sleep would begin.
+        WeightsError: Parameters of the model are not finite when the sleep would begin.
 
     Source:
         Tadros, Krishnan, Ramyaa, Bazhenov, Nat. Commun. 13:7742 (2022).
@@ -128,7 +138,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Watch this forward pass."""
-        self._waking.begin_forward(strategy.model)
+        if not self._has_task_heads(strategy.model):
+            self._waking.begin_forward(strategy.model)
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Note what it showed."""
@@ -141,35 +152,39 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         if not self._is_boundary(strategy.experience):
             return
         self._experiences += 1
-        if not self._waking.has_seen_input:
+        has_task_heads = self._has_task_heads(strategy.model)
+        if not (has_task_heads or self._waking.has_seen_input):
             raise StimulusError(
                 f"experience {self._experiences} trained on nothing that passed the head: its dataset is empty, or "
                 f"{type(strategy).__name__} does not train by forward passes of strategy.model. Leave SRCPlugin out"
             )
         due = self._is_due(strategy)
-        if due and self.config.steps_at(len(self.reports)) > 0:
-            self._sleep(strategy)
+        if due and self.config.steps_at(len(self.reports)) == 0:
+            self._stay_awake("zero steps")
+        elif due and (has_task_heads or self._waking.has_other_end):
+            self._tell("task heads", task_heads_message(strategy.model))
+            self._stay_awake(ONE_HEAD_PER_TASK)
         elif due:
-            self.reports.append(SleepReport("awake", "zero steps", layers=[], sizes=[]))
+            self._sleep(strategy)
         self._waking.forget(slept=due)
+
+    def _stay_awake(self, reason: str) -> None:
+        head = self._waking.head
+        layers, sizes = ([], []) if head is None else (list(head.names), list(head.sizes))
+        self.reports.append(SleepReport("awake", reason, layers=layers, sizes=sizes))
 
     def _sleep(self, strategy: Any) -> None:
         waking = self._waking
         head = self._current_head(strategy.model)
-        check_finite(head)
+        check_trained(strategy.model)
         if self.reference is None:
             mean, inputs = waking.mean_input(), waking.recent
         else:
             inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
             mean = inputs.mean(0, dtype=torch.float64).numpy()
-        below = trained_below(strategy.model, head)
-        if below:
-            self._tell(
-                "backbone",
-                f"{len(below)} parameters below the head were trained in this experience (first: {below[0]!r}), so the "
-                "mean input of earlier experiences no longer fits the features. Freeze the backbone with "
-                f"requires_grad_(False), or expect sleep to help less ({head.describe()})",
-            )
+        below = waking.trained_below(strategy.model, head)
+        if below and self.reference is None:  # a reference passes through the backbone as it is now
+            self._tell("backbone", drift_message(below, head))
         trigger_plugins(strategy, "before_sleep")
         report = sleep_head(
             head,
@@ -183,6 +198,33 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         )
         self.reports.append(report)
         trigger_plugins(strategy, "after_sleep")
+
+    def _has_task_heads(self, model: nn.Module) -> bool:
+        """Whether the model is told the task and has a head for each, so that `auto` has nothing to balance.
+
+        Raises:
+            HeadNotFoundError: It is, the sleep is a pure one, and no layers are named for it.
+        """
+        if not is_multi_task_module(model):
+            return False
+        tasks = {t for m in model.modules() if isinstance(m, MultiTaskModule) for t in m.known_train_tasks_labels}
+        if self._waking.head_names is not None and (self.config.is_pure or len(tasks) < 2):
+            return False
+        shared = shared_layers(model)
+        cure = (
+            f"name the layers that all tasks share: SRCPlugin('src_only', head={shared})" if shared else "use one head"
+        )
+        if self.config.is_pure:
+            raise HeadNotFoundError(
+                f"{type(model).__name__} has {ONE_HEAD_PER_TASK}, and SRCPlugin cannot choose one of "
+                f"them. Leave it out, or {cure}"
+            )
+        self._tell(
+            "task heads",
+            f"{task_heads_message(model)}. For pure SRC {cure}; if all experiences have the same task label, use a "
+            "model with one head",
+        )
+        return True
 
     def _current_head(self, model: nn.Module) -> Head:
         """Return the head as it is in the model now: evaluation and other plugins may have replaced modules."""
@@ -234,12 +276,19 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """Warn once."""
         if topic not in self._told:
             self._told.add(topic)
-            warnings.warn(f"SRCPlugin: {message}", stacklevel=4)
+            warn_user(f"SRCPlugin: {message}")
 
     @property
     def kept_bytes(self) -> int:
         """Bytes this plugin keeps from one experience to the next."""
         return self._waking.kept_bytes
+
+
+def shared_layers(model: nn.Module) -> list[str]:
+    """Return the names of the Linear layers of a multi-task model that belong to no single task."""
+    heads = [part for part in model.modules() if isinstance(part, MultiHeadClassifier)]
+    own = {layer for part in heads for layer in part.modules()}
+    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer not in own]
 
 
 def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:

@@ -1,6 +1,6 @@
 """Waking: what a sleep must know of the training before it, collected batch by batch and mostly forgotten again.
 
-Between experiences only the running mean of the head's input and the set of seen classes are kept.
+Between experiences only the running mean of the head's input, the seen classes and the output layer's name are kept.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from src_plugin.drift import checksums, moved
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
-from src_plugin.finding import named_head, traced_head
+from src_plugin.finding import layers_above, named_head, traced_head
 from src_plugin.head import Head, HeadState
 from src_plugin.stimulus import check_mean_input
 from src_plugin.tracing import Trace
 
 RECENT = 1000
 """Inputs of the head that are held until the sleep, for the gate of the first sleep and data-based gains."""
+
+ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
+"""Why `auto` stays awake where the model is told the task."""
 
 
 class _Watched:
@@ -67,13 +71,17 @@ class Waking:
         self.seen: set[int] = set()
         self.new: set[int] = set()
         self.before: HeadState | None = None
+        self._before_names: tuple[str, ...] = ()  # of the layers that `before` holds
+        self._below: dict[str, int] | None = None  # checksums of the parameters outside the head, as old as `before`
+        self._ends: set[str] = set()  # names of the output layers that earlier experiences had
         self._total: NDArray[np.float64] | None = None
         self._count = 0
         self._start()
 
     def _start(self) -> None:
-        """Forget the experience: everything but the mean, the classes and, if sleep is deferred, `before`."""
+        """Forget the experience; what is set in `__init__` stays."""
         self.head: Head | None = None
+        self._above: list[nn.Linear] = []  # what a named head passes its outputs on to
         self._sum: Tensor | None = None
         self._n = 0
         self._watched: tuple[nn.Module, Any] | None = None  # the model, and a `forward` of its own if it had one
@@ -135,8 +143,9 @@ class Waking:
 
         Raises:
             HeadNotFoundError: The model has no head that can sleep.
-            StimulusError: The first batch shows that inputs of the head are negative or not finite.
-            ConfigError: Targets are not class numbers.
+            StimulusError: The first batch shows that inputs of the head are negative or not finite; a later one, that
+                the head has another number of inputs now.
+            ConfigError: Targets are not class numbers, or the head has no output for one of them.
         """
         passes, self._passes = self._passes, []
         self.release()
@@ -151,19 +160,23 @@ class Waking:
             if self.head.layers[0] not in seen.linear_inputs:
                 self.head = None  # a named head that this pass did not go through
                 return
+            self._above = layers_above(self.head, seen)
             seen = seen.linear_inputs[self.head.layers[0]]
         assert self.head is not None
         x = seen.reshape(-1, self.head.sizes[0])
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
-        first = self._sum is None
-        if first:
+        if self._sum is not None:
+            self._check_same_inputs(len(total), len(self._sum))
+        else:
             try:
                 check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
             except StimulusError as error:
                 raise StimulusError(f"{error} ({self.head.describe()})") from None
             self.has_classes = self._are_classes(outputs, targets)
             if self.before is None:
-                self.before = self.head.read()
+                self.before, self._before_names = self.head.read(), self.head.names
+            if self._below is None:
+                self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
         self._sum = total if self._sum is None else self._sum + total
         self._n += len(x)
         self._remember(x)
@@ -175,18 +188,34 @@ class Waking:
         while sum(map(len, self._recent)) - len(self._recent[0]) >= RECENT:
             self._recent.popleft()
 
-    def _are_classes(self, outputs: Tensor, targets: Tensor) -> bool:
-        are = outputs.ndim == 2 and targets.ndim == 1 and not (targets.is_floating_point() or targets.is_complex())
+    def _are_classes(self, outputs: Any, targets: Any) -> bool:
+        are = isinstance(targets, Tensor) and isinstance(outputs, Tensor) and (targets.ndim, outputs.ndim) == (1, 2)
+        are = are and not (targets.is_floating_point() or targets.is_complex())
         if not are and self.needs_classes:
+            what = f"type {type(targets).__name__}"
+            if isinstance(targets, Tensor):
+                what = f"shape {tuple(targets.shape)} and type {targets.dtype}"
             raise ConfigError(
-                f"targets of shape {tuple(targets.shape)} and type {targets.dtype} are not class numbers, so there are "
-                "no old and new classes to balance: only pure SRC applies, SleepConfig.preset('src_only')"
+                f"targets of {what} are not class numbers, so there are no old and new classes to balance: only pure "
+                "SRC applies, SleepConfig.preset('src_only')"
             )
         return are
 
     def _note_classes(self, outputs: Tensor, targets: Tensor) -> None:
+        assert self.head is not None
         targets = targets.detach()
-        self.new.update(set(torch.unique(targets).tolist()) - self.seen)
+        shown = set(torch.unique(targets).tolist())
+        missing = sorted(c for c in shown if not 0 <= c < min(outputs.shape[1], self.head.sizes[-1]))
+        if missing and self.needs_classes:
+            raise ConfigError(
+                f"targets {missing} have no output: the head {list(self.head.names)} has {self.head.sizes[-1]}. Give "
+                "the model an output for every class and number the classes from 0; if targets are not class numbers, "
+                "only pure SRC applies, SleepConfig.preset('src_only')"
+            )
+        if missing:  # whole numbers that are no classes; a pure sleep does not ask
+            self.has_classes, self.new = False, set()
+            return
+        self.new.update(shown - self.seen)
         if self.seen:
             seen = torch.tensor(sorted(self.seen), device=targets.device)
             known = torch.tensor(sorted(self.seen | self.new), device=outputs.device)
@@ -230,17 +259,42 @@ class Waking:
         if self._total is None or now is None:
             total = self._total if now is None else now
             return (np.zeros(0) if total is None else total), self._count + self._n
-        if len(now) != len(self._total):
-            raise StimulusError(
-                f"the head has {len(now)} inputs now and had {len(self._total)} in earlier experiences, so there is no "
-                "mean over both. Name a head that keeps its inputs: head='classifier'"
-            )
+        self._check_same_inputs(len(now), len(self._total))
         return self._total + now, self._count + self._n
+
+    @staticmethod
+    def _check_same_inputs(now: int, earlier: int) -> None:
+        if now != earlier:
+            raise StimulusError(
+                f"the head has {now} inputs now and had {earlier} earlier, so there is no mean over both. Name a head "
+                "that keeps its inputs: head='classifier'"
+            )
+
+    @property
+    def has_other_end(self) -> bool:
+        """Whether earlier experiences had another output layer, so that there is nothing to balance; never if pure."""
+        return self.needs_classes and self.head is not None and bool(self._ends - {self.head.names[-1]})
+
+    def trained_below(self, model: nn.Module, head: Head) -> list[str]:
+        """Return the names of parameters below the head that have moved since the weights before were copied."""
+        now = checksums(model, apart_from=(*head.layers, *self._above))
+        return [] if self._below is None else moved(self._below, now)
+
+    def _before_now(self) -> HeadState | None:
+        """Return the weights before, a tensor per layer of the head as it is now; a layer that is new comes empty."""
+        if self.before is None or self.head is None or self.head.names == self._before_names:
+            return self.before
+        weights = dict(zip(self._before_names, self.before.weights, strict=True))
+        biases = dict(zip(self._before_names, self.before.biases, strict=True))
+        return HeadState(
+            tuple(weights.get(name, torch.zeros(0, 0)) for name in self.head.names),
+            tuple(biases.get(name, torch.zeros(0)) for name in self.head.names),
+        )
 
     def knowledge(self) -> dict[str, Any]:
         """Return what `sleep_head` wants to know of the experience, by its own argument names."""
         return {
-            "before": self.before,
+            "before": self._before_now(),
             "new_classes": tuple(sorted(self.new)) if self.has_classes else None,
             "old_classes": tuple(sorted(self.seen)),
             "recall": self.recall,
@@ -253,10 +307,11 @@ class Waking:
             slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
         """
         self._total, self._count = self._sums()
+        self._ends.update(() if self.head is None else self.head.names[-1:])
         self.release()
         self._start()
         if slept:
-            self.before = None
+            self.before = self._below = None
             self.seen |= self.new
             self.new = set()
 
@@ -276,6 +331,7 @@ class Waking:
             "total": None if self._total is None else torch.from_numpy(self._total),
             "count": self._count,
             "seen": sorted(self.seen),
+            "ends": sorted(self._ends),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,20 +339,16 @@ class Waking:
         self._total = None if state["total"] is None else state["total"].numpy()
         self._count = int(state["count"])
         self.seen = set(state["seen"])
+        self._ends = set(state.get("ends", ()))
 
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
         mean = 0 if self._total is None else self._total.nbytes
-        before = 0 if self.before is None else self.before.nbytes
+        before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         return mean + before + 8 * (1 + len(self.seen) + len(self.new))
 
 
-def trained_below(model: nn.Module, head: Head) -> list[str]:
-    """Return the names of trainable parameters outside the head that got a gradient."""
-    own = {id(p) for layer in head.layers for p in layer.parameters()}
-    return [
-        name
-        for name, p in model.named_parameters()
-        if p.requires_grad and p.grad is not None and id(p) not in own and bool(p.grad.any())
-    ]
+def task_heads_message(model: nn.Module) -> str:
+    """Return what a user should know of a model that is told the task."""
+    return f"{type(model).__name__} has {ONE_HEAD_PER_TASK}, so there is nothing to balance, and it is left as it is"

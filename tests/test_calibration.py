@@ -14,6 +14,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.finding import find_head
 from src_plugin.kernel import simulate
+from src_plugin.kernel.firing import count_spikes, fire, peak
 from src_plugin.stimulus import draw_spikes
 
 RATES = (0.03, 0.02, 0.05)
@@ -214,6 +215,54 @@ def test_measured_thresholds_make_layers_fire_at_their_target_rates(changes):
     )  # fmt: skip
     assert all(t > 0 for t in thresholds)
     assert_allclose([c.mean() / 250 for c in trace.spike_counts[1:]], RATES, rtol=0.05)
+
+
+def fire_slowly(impulses, threshold, decay):
+    """Spikes of leaky units with reset, and the highest potential that was reached: unit by unit and step by step."""
+    spikes, highest = np.zeros(impulses.shape, dtype=bool), 0.0
+    for unit in range(impulses.shape[1]):
+        v = 0.0
+        for step in range(len(impulses)):
+            v = decay * v + float(impulses[step, unit])
+            highest = max(highest, v)
+            if v >= threshold:
+                spikes[step, unit], v = True, 0.0
+    return spikes, highest
+
+
+def measure_slowly(weights, probability, *, scales, rates, config, generator):
+    """What `measure_thresholds` says it does, in plain Python."""
+    spikes, thresholds = draw_spikes(probability, n_steps=250, generator=generator, patch=config.patch), []
+    for w, scale, rate in zip(weights, scales, rates, strict=True):
+        impulses = scale * (spikes.astype(w.dtype) @ w.T)
+        impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
+        low, high = 0.0, max(fire_slowly(impulses, np.inf, config.decay)[1], np.finfo(np.float64).tiny)
+        for _ in range(30):
+            middle = 0.5 * (low + high)
+            too_often = fire_slowly(impulses, middle, config.decay)[0].mean() > rate
+            low, high = (middle, high) if too_often else (low, middle)
+        thresholds.append(max(high, 1e-6 * float(np.abs(impulses).mean()) or 1.0))
+        spikes = fire_slowly(impulses, thresholds[-1], config.decay)[0]
+    return thresholds
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("changes", TARGETS.values(), ids=TARGETS)
+def test_measured_thresholds_are_those_of_a_plain_loop(changes, dtype):
+    weights = [p.detach().numpy() for p in mlp(16, 9, 1, 5, bias=False, dtype=dtype).parameters()]
+    weights[2][0] = -1.0  # a unit that nothing excites
+    settings = {"scales": (1.0, 0.5, 2.0), "rates": RATES, "config": SleepConfig(**changes)}
+    thresholds = measure_thresholds(weights, np.full(16, 0.3), **settings, generator=rng(3))
+    assert_allclose(thresholds, measure_slowly(weights, np.full(16, 0.3), **settings, generator=rng(3)), rtol=1e-12)
+
+
+def test_a_unit_fires_at_its_threshold_and_begins_again_at_rest():
+    # v = 1; 0.5 + 1 = 1.5, fires; 1; 0.5 + 1 = 1.5, fires; 0; -1; -0.5 + 1 = 0.5. Without firing: 1.75 in step 3.
+    impulses = np.array([[1.0], [1.0], [1.0], [1.0], [0.0], [-1.0], [1.0]])
+    assert_array_equal(fire(impulses, 1.5, 0.5)[:, 0], [False, True, False, True, False, False, False])
+    assert count_spikes(impulses, 1.5, 0.5) == 2
+    assert peak(impulses, 0.5) == 1.875  # 1, 1.5, 1.75, 1.875
+    assert peak(-np.ones((3, 2)), 0.5) == 0.0  # never above rest
 
 
 def test_thresholds_of_a_layer_that_nothing_excites_let_it_stay_silent():

@@ -17,7 +17,8 @@ from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, global_states, h
 from src_plugin import callback as callback_module
 from src_plugin.callback import SRCCallback
 from src_plugin.config import SleepConfig
-from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, WeightsError
+from src_plugin.waking import ONE_HEAD_PER_TASK
 
 # Lightning gives advice: to use workers, a GPU, a validation set. Three batches in memory need none of it.
 pytestmark = [
@@ -146,13 +147,86 @@ def test_zero_steps_are_bit_identical_to_no_callback():
     assert callback.reports[0].reason == "zero steps"
 
 
-def test_all_below_the_head_stays_bit_identical_in_the_sleep(nights):
-    backbone = nn.Sequential(nn.Linear(N_INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU())
-    module = Whole(nn.Sequential(backbone, mlp(8, N_CLASSES)))
+FIRES = SleepConfig.preset("src_only", steps=400)  # so small a head needs a while until a unit fires
+
+
+def on_a_backbone():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Sequential(nn.Linear(N_INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU()), mlp(8, N_CLASSES))
+
+
+def test_all_below_the_head_stays_bit_identical_in_the_sleep():
+    module = Whole(on_a_backbone())
     twin = copy.deepcopy(module)
-    fit(module, SRCCallback(PURE))
+    with pytest.warns(UserWarning, match="below the head"):
+        fit(module, SRCCallback(FIRES))
     fit(twin)
     assert {name.rsplit(".", 1)[0] for name in changed(module, copies(twin))} == {"net.1.0"}
+
+
+def test_a_backbone_that_is_trained_is_warned_of_once_at_the_line_of_the_user_and_told_in_every_report():
+    module, callback = Whole(on_a_backbone()), SRCCallback(FIRES)
+    with pytest.warns(UserWarning, match="SRCCallback: 4 parameters below the head.*'net.0.0.weight'") as caught:
+        fit(module, callback, classes=(0, 1))
+    (ours,) = (
+        warning for warning in caught if "SRCCallback" in str(warning.message)
+    )  # Lightning warns of this and that
+    assert ours.filename == __file__
+    fit(module, callback, classes=(2, 3))
+    assert [report.backbone_trained for report in callback.reports] == [True, True]
+
+
+class OnlyHead(Whole):
+    """Gradients reach the backbone, but its optimizer has the head alone."""
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.net[1].parameters(), lr=0.1)
+
+
+def test_a_backbone_that_the_optimizer_does_not_have_is_not_warned_of():
+    module, callback = OnlyHead(on_a_backbone()), SRCCallback(FIRES)
+    fit(module, callback)
+    assert module.net[0][0].weight.grad.any()
+    assert not callback.reports[0].backbone_trained
+
+
+@ways
+@pytest.mark.parametrize("name", ["net.0.0.bias", "net.1.0.weight"], ids=["below the head", "in the head"])
+def test_training_that_diverged_is_refused_by_the_name_in_the_module(module, model, name):
+    class Diverge(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            with torch.no_grad():
+                pl_module.get_parameter(name).view(-1)[2] = float("nan")
+
+    with pytest.raises(WeightsError, match=rf"'{name}' has 1 of .* NaN or infinite.*nothing was changed"):
+        fit(module(on_a_backbone()), SRCCallback(PURE, model=model), Diverge(), max_epochs=1)
+
+
+class TaskHeads(Whole):
+    """One output layer per task."""
+
+    def __init__(self):
+        super().__init__(mlp(N_INPUTS, 16))
+        self.heads, self.task = nn.ModuleList(nn.Linear(16, N_CLASSES) for _ in range(2)), 0
+
+    def forward(self, x):
+        return self.heads[self.task](torch.relu(self.net(x)))
+
+
+def test_one_output_layer_per_task_is_left_alone_from_the_second_on():
+    module, twin = TaskHeads(), TaskHeads()
+    twin.load_state_dict(module.state_dict())
+    callback = SRCCallback(QUICK)
+    fit(module, callback, classes=(0, 1))
+    twin.load_state_dict(module.state_dict())
+    module.task = twin.task = 1
+    with pytest.warns(UserWarning, match="SRCCallback: TaskHeads has one head per task"):
+        fit(module, callback, classes=(2, 3))
+    fit(twin, classes=(2, 3))
+    assert [report.decision for report in callback.reports] == ["slept", "awake"]
+    assert callback.reports[1].reason == ONE_HEAD_PER_TASK
+    assert callback.reports[1].layers == ["net.0", "heads.1"]
+    assert changed(module, copies(twin)) == []
 
 
 def test_no_hook_is_left_after_a_fit():

@@ -87,15 +87,6 @@ def test_the_head_is_that_of_a_network_with_a_frozen_backbone():
     assert not any(report.backbone_trained for report in plugin.reports)
 
 
-def test_a_backbone_that_is_trained_is_warned_of_once():
-    model = nn.Sequential(nn.Linear(N_INPUTS, 8), nn.Sigmoid(), nn.Linear(8, N_CLASSES))
-    plugin = SRCPlugin(SleepConfig(steps=400))  # so small a head needs a while until a unit fires
-    with pytest.warns(UserWarning, match="2 parameters below the head were trained.*'0.weight'.*Freeze") as caught:
-        train(build(plugin, model=model))
-    assert len(caught) == 1
-    assert [report.backbone_trained for report in plugin.reports] == [True, True]
-
-
 def test_dropout_and_biases_of_avalanches_own_network_are_no_obstacle():
     plugin = SRCPlugin(QUICK)
     train(build(plugin, model=SimpleMLP(num_classes=N_CLASSES, input_size=N_INPUTS, hidden_size=16)))
@@ -125,6 +116,42 @@ def test_a_head_that_an_evaluation_lets_grow_is_found_again():
     b, plugin = benchmark(), SRCPlugin(QUICK)
     train(build(plugin, model=Growing(), eval_every=1), b.train_stream, eval_streams=[b.test_stream])
     assert [report.sizes[-1] for report in plugin.reports] == [4, 4]
+
+
+def test_of_a_head_that_grows_in_the_middle_of_an_experience_the_new_part_does_not_settle_and_the_report_says_so():
+    # One class per experience: outputs for two of four when the second begins, for all after an evaluation in it.
+    b, plugin = benchmark(4), SRCPlugin(SleepConfig(balance_gate=False, steps=60))
+    strategy = build(plugin, model=Growing(), train_epochs=1)
+    strategy.train(b.train_stream[0])
+    strategy.plugins.append(Watcher(after_training_epoch=lambda s: s.eval(b.test_stream)))
+    strategy.train(b.train_stream[1])
+    report = plugin.reports[1]
+    assert report.sizes == [N_INPUTS, 16, 4]
+    assert report.settled_at is not None
+    # Two new rows of 16 weights each.
+    assert report.skipped["settle of grown units"] == "32 weights have no counterpart before the experience"
+
+
+def widen(strategy):
+    """Give the hidden layer of a network four units more, once."""
+    old, new = strategy.model, mlp(N_INPUTS, 20, N_CLASSES, seed=1)
+    if len(old[0].weight) == 20:
+        return
+    with torch.no_grad():
+        new[0].weight[:16], new[0].bias[:16], new[2].weight[:, :16] = old[0].weight, old[0].bias, old[2].weight
+    old[0], old[2] = new[0], new[2]
+
+
+def test_of_hidden_units_that_are_added_in_an_experience_the_new_ones_do_not_settle(nights):
+    stream, plugin = benchmark().train_stream, SRCPlugin(SleepConfig(balance_gate=False, steps=60))
+    strategy = build(plugin)
+    strategy.train(stream[0])
+    strategy.plugins.append(Watcher(after_training_epoch=widen))
+    strategy.train(stream[1], shuffle=False)
+    assert plugin.reports[1].sizes == [N_INPUTS, 20, N_CLASSES]
+    assert nights[1].before.weights[0].shape == (16, N_INPUTS)
+    # 4 units with 12 inputs each, and 4 inputs more for each of 4 outputs: 48 + 16.
+    assert plugin.reports[1].skipped["settle of grown units"] == "64 weights have no counterpart before the experience"
 
 
 @pytest.mark.parametrize("name", ["every parameter", "the optimizer", "modes"])
@@ -279,8 +306,7 @@ class Keyword(nn.Module):
 def test_a_reference_reaches_a_head_that_gets_its_input_by_keyword(nights):
     data = Blobs(7, seed=3).tensors[0]
     strategy = build(SRCPlugin(PURE, head="head.2", reference=lambda s: data), model=Keyword())
-    with pytest.warns(UserWarning, match="below the head"):
-        strategy.train(benchmark().train_stream[0])
+    strategy.train(benchmark().train_stream[0])
     assert nights[0].mean.shape == (16,)
 
 

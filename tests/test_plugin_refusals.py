@@ -9,7 +9,7 @@ from avalanche.training import (
 from torch import nn
 from torch.overrides import _len_torch_function_stack
 
-from models import N_CLASSES, Blobs, changed, copies, hooks
+from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, hooks, mlp
 from plugin_samples import PURE, QUICK, Watcher, benchmark, build, decisions, network, own, train
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, WeightsError
 from src_plugin.plugin import SRCPlugin
@@ -55,41 +55,68 @@ def test_a_model_without_a_head_is_refused_before_any_weight_changed(model, matc
     assert refused(HeadNotFoundError, match, model=model, plugin=plugin) == []
 
 
-class ToAmounts(SupervisedPlugin):
-    """Turns the class numbers of a batch into amounts."""
+class Turn(SupervisedPlugin):
+    """Turns the class numbers of a batch into other targets."""
+
+    def __init__(self, into):
+        super().__init__()
+        self.into = into
 
     def before_training_iteration(self, strategy, **kwargs):
-        strategy.mbatch[1] = torch.eye(N_CLASSES)[strategy.mbatch[1]]
-
-
-def test_targets_that_are_amounts_are_refused_with_the_cure_before_any_weight_changed():
-    model = network()
-    state = copies(model)
-    strategy = build(SRCPlugin(QUICK), ToAmounts(), model=model, criterion=nn.MSELoss())
-    with pytest.raises(ConfigError, match=r"not class numbers.*preset\('src_only'\)"):
-        train(strategy)
-    assert changed(model, state) == []
-
-
-def test_with_the_cure_a_regression_sleeps():
-    strategy = train(build(SRCPlugin(PURE), ToAmounts(), criterion=nn.MSELoss()))
-    assert decisions(own(strategy)) == ["slept", "slept"]
-
-
-class ToCounts(SupervisedPlugin):
-    """Turns the class numbers of a batch into whole numbers that are no classes."""
-
-    def before_training_iteration(self, strategy, **kwargs):
-        strategy.mbatch[1] = 100 * strategy.mbatch[1] + 100
+        strategy.mbatch[1] = self.into(strategy.mbatch[1])
 
 
 def count_loss(outputs, counts):
     return (outputs.sum(1) - counts / 100).square().mean()
 
 
-def test_a_pure_sleep_does_not_ask_for_classes_that_have_no_output():
-    strategy = train(build(SRCPlugin(PURE), ToCounts(), criterion=count_loss, lr=0.001))
+NO_CLASSES = {
+    # what targets are made of class numbers, the loss, and what is said of them
+    "amounts": (lambda y: torch.eye(N_CLASSES)[y], nn.MSELoss(), r"type torch.float32 are not class numbers"),
+    "several labels": (
+        lambda y: torch.eye(N_CLASSES, dtype=torch.long)[y],
+        lambda outputs, y: nn.functional.binary_cross_entropy_with_logits(outputs, y.float()),
+        r"shape \(10, 4\) and type torch.int64 are not class numbers",
+    ),
+    "counts": (
+        lambda y: 100 * y + 100,
+        count_loss,
+        r"targets \[100(, 200)?\] have no output: the head \['0', '2'\] has 4",
+    ),
+    "negative counts": (lambda y: -100 * y - 100, count_loss, r"targets \[-.*\] have no output"),
+    "counts that come again": (lambda y: 100 * (y % 2) + 100, count_loss, r"targets \[100(, 200)?\] have no output"),
+    "counts of which some could be classes": (lambda y: 100 * (y % 2), count_loss, r"targets \[100\] have no output"),
+}
+no_classes = pytest.mark.parametrize(("into", "loss", "match"), NO_CLASSES.values(), ids=NO_CLASSES)
+
+
+@no_classes
+def test_targets_that_are_no_class_numbers_are_refused_with_the_cure_before_they_changed_a_weight(into, loss, match):
+    model, states = network(), []
+    watch = Watcher(before_training_iteration=lambda s: states.append(copies(model)))
+    strategy = build(SRCPlugin(QUICK), Turn(into), watch, model=model, criterion=loss)
+    with pytest.raises(ConfigError, match=rf"{match}.*only pure SRC applies, SleepConfig.preset\('src_only'\)"):
+        strategy.train(benchmark().train_stream[0])
+    assert changed(model, states[-1]) == []
+    assert len(states) < 8  # the whole experience has so many batches
+
+
+@no_classes
+def test_with_the_cure_they_are_slept_on(into, loss, match):
+    strategy = train(build(SRCPlugin(PURE), Turn(into), criterion=loss, lr=0.001))
     assert decisions(own(strategy)) == ["slept", "slept"]
+
+
+def test_classes_without_an_output_are_refused_before_they_changed_a_weight():
+    # An output for each class of the first experience only; a loss would not always notice.
+    model, stream = mlp(N_INPUTS, 16, 2), benchmark().train_stream
+    strategy = build(SRCPlugin(QUICK), model=model, criterion=lambda outputs, y: outputs.square().mean())
+    strategy.train(stream[0])
+    state = copies(model)
+    match = r"targets \[2, 3\] have no output: the head \['0', '2'\] has 2\. Give the model an output for every class"
+    with pytest.raises(ConfigError, match=match):
+        strategy.train(stream[1])
+    assert changed(model, state) == []
 
 
 def test_an_experience_that_trained_on_nothing_is_refused():
@@ -97,16 +124,27 @@ def test_an_experience_that_trained_on_nothing_is_refused():
     assert refused(StimulusError, match, train_epochs=0) == []
 
 
-def test_training_that_diverged_is_refused_and_not_slept_over():
+PLACES = {"in the head": "1.2.weight", "a bias of the head": "1.0.bias", "below the head": "0.0.weight"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", PLACES.values(), ids=PLACES)
+def test_training_that_diverged_is_refused_by_name_and_not_slept_over(name, value):
+    model = nn.Sequential(nn.Sequential(nn.Linear(N_INPUTS, 8), nn.Sigmoid()), mlp(8, 6, N_CLASSES))
+    seen = []
+
     def diverge(strategy):
         with torch.no_grad():
-            strategy.model[2].weight[1, 1] = float("nan")
+            model.get_parameter(name).view(-1)[3] = value
+        seen.append(copies(model))
 
-    model = network()
     strategy = build(SRCPlugin(QUICK), Watcher(after_training_epoch=diverge), model=model, train_epochs=1)
-    with pytest.raises(WeightsError, match=r"'2.weight' has 1 of 64 values that are NaN"):
+    n = model.get_parameter(name).numel()
+    with pytest.raises(
+        WeightsError, match=rf"'{name}' has 1 of {n} values that are NaN or infinite.*nothing was changed"
+    ):
         strategy.train(benchmark().train_stream[0])
-    assert torch.isnan(model[2].weight).sum() == 1
+    assert changed(model, seen[0]) == []
 
 
 def test_an_interrupted_sleep_leaves_the_trained_network(monkeypatch):

@@ -9,6 +9,7 @@ from torch.overrides import _len_torch_function_stack
 
 from models import hooks, mlp
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
+from src_plugin.settling import align
 from src_plugin.waking import RECENT, Waking
 
 
@@ -204,6 +205,106 @@ def test_the_weights_before_are_dropped_after_a_sleep_and_wait_for_a_deferred_on
     assert waking.before is None
 
 
+def test_of_a_head_that_gets_another_layer_the_rest_has_weights_before():
+    # A LeakyReLU ends the head above the first layer; a ReLU in its place lets it in, in the middle of an experience.
+    model, waking = nn.Sequential(nn.Linear(12, 12), nn.LeakyReLU(), nn.Linear(12, 4, bias=False)), Waking()
+    ((x, y),) = batches(1)
+    with torch.no_grad():
+        model[0].weight.abs_()
+    show(waking, model, x, y)
+    last = model[2].weight.detach().clone()
+    waking.forget(slept=False)  # the sleep is deferred, so the weights before stay those of now
+    model[1] = nn.ReLU()
+    show(waking, model, x, y, step=0.1)
+    assert waking.head.names == ("0", "2")
+    before = waking.knowledge()["before"]
+    assert [tuple(w.shape) for w in before.weights] == [(0, 0), (4, 12)]
+    assert torch.equal(before.weights[1], last)
+    assert [b is None for b in before.biases] == [False, True]
+    aligned, lost = align(before, waking.head.read())
+    assert lost == 12 * 12
+    assert torch.equal(aligned.weights[0], model[0].weight)
+    assert torch.equal(aligned.biases[0], model[0].bias)
+
+
+# -- the layers below and above ----------------------------------------------------------------------------------------
+
+
+def test_what_moved_below_the_head_since_the_first_iteration_is_told_by_name():
+    model, waking = backbone(), Waking()
+    model[0].bias.requires_grad_(False)
+    for x, y in batches(2):
+        show(waking, model, x, y)
+    assert waking.trained_below(model, waking.head) == []
+    with torch.no_grad():
+        model[0].weight[3, 3] += 1e-6
+        model[0].bias += 1.0  # frozen: whoever changes it by hand knows
+        model[3][0].weight += 1.0  # in the head
+    assert waking.trained_below(model, waking.head) == ["0.weight"]
+    waking.forget(slept=False)
+    for x, y in batches(1):
+        show(waking, model, x, y)
+    assert waking.trained_below(model, waking.head) == ["0.weight"]  # the sleep is still to come
+    waking.forget(slept=True)
+    for x, y in batches(1):
+        show(waking, model, x, y)
+    assert waking.trained_below(model, waking.head) == []
+
+
+def test_what_takes_the_outputs_of_a_named_head_is_not_below_it():
+    class Above(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.last = mlp(12, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return torch.tanh(self.last(torch.relu(self.body(x))))
+
+    model, waking = Above(), Waking("body", needs_classes=False)
+    for x, y in batches(2):
+        show(waking, model, x, y, step=0.1)
+    assert waking.trained_below(model, waking.head) == []
+
+
+class Heads(nn.Module):
+    """One output layer per task."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.task = nn.ModuleList(nn.Linear(12, 4) for _ in range(2)), 0
+
+    def forward(self, x):
+        return self.heads[self.task](x)
+
+
+@pytest.mark.parametrize("slept", [True, False], ids=["slept", "deferred"])
+@pytest.mark.parametrize("needs_classes", [True, False], ids=["auto", "pure"])
+def test_another_output_layer_than_earlier_is_told_and_carried_over(slept, needs_classes):
+    model, waking, found = Heads(), Waking(needs_classes=needs_classes), []
+    ((x, y),) = batches(1)
+    for model.task in (0, 0, 1, 0):
+        show(waking, model, x, y)
+        found.append(waking.has_other_end)
+        waking.forget(slept=slept)
+        state = waking.state_dict()
+        waking.load_state_dict(state)
+    assert found == [False, False, needs_classes, needs_classes]
+    other = Waking()
+    other.load_state_dict(state)
+    show(other, model, x, y)
+    assert other.has_other_end
+
+
+def test_an_output_layer_that_is_replaced_under_its_name_is_the_same():
+    model, waking = nn.Sequential(mlp(12, 4)), Waking()
+    for size in (4, 6):
+        model[0] = mlp(12, size)
+        for x, y in batches(1):
+            show(waking, model, x, y)
+        assert not waking.has_other_end
+        waking.forget(slept=True)
+
+
 # -- classes and recall ------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +415,12 @@ def test_a_model_without_a_head_is_refused_in_the_first_pass_and_left_clean():
     assert _len_torch_function_stack() == stack
 
 
-TARGETS = {"numbers": torch.rand(3), "one-hot": torch.eye(4)[:3], "columns": torch.zeros(3, 1, dtype=torch.long)}
+TARGETS = {
+    "numbers": torch.rand(3),
+    "one-hot": torch.eye(4)[:3],
+    "columns": torch.zeros(3, 1, dtype=torch.long),
+    "a list": [{"boxes": torch.zeros(1, 4)}] * 3,
+}
 
 
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
@@ -329,6 +435,25 @@ def test_a_pure_sleep_does_not_ask_what_targets_are(targets):
     show(waking, mlp(12, 4), torch.ones(3, 12), targets)
     assert not waking.has_classes
     assert waking.new == set()
+
+
+MISSING = {"too many": (torch.tensor([0, 5, 4]), r"\[4, 5\]"), "negative": (torch.tensor([0, -1, 1]), r"\[-1\]")}
+
+
+@pytest.mark.parametrize(("targets", "which"), MISSING.values(), ids=MISSING)
+def test_classes_without_an_output_are_refused_by_number(targets, which):
+    with pytest.raises(ConfigError, match=rf"targets {which} have no output: the head \['0'\] has 4.*every class"):
+        show(Waking(), mlp(12, 4), torch.ones(3, 12), targets)
+
+
+@pytest.mark.parametrize(("targets", "which"), MISSING.values(), ids=MISSING)
+def test_a_pure_sleep_takes_them_for_something_else_than_classes(targets, which):
+    model, waking = mlp(12, 4), Waking(needs_classes=False)
+    show(waking, model, torch.ones(3, 12), torch.tensor([0, 1, 1]))
+    show(waking, model, torch.ones(3, 12), targets)
+    assert waking.knowledge()["new_classes"] is None
+    waking.forget(slept=True)
+    assert waking.seen == set()
 
 
 def test_a_pure_sleep_knows_class_numbers_where_they_are():
@@ -354,6 +479,16 @@ def test_a_head_with_other_inputs_than_before_has_no_common_mean():
     show(waking, mlp(6, 4), torch.ones(3, 6), y)
     with pytest.raises(StimulusError, match=r"6 inputs now and had 12.*head='classifier'"):
         waking.mean_input()
+
+
+def test_a_head_that_has_other_inputs_in_the_middle_of_an_experience_is_refused():
+    model, waking = nn.Sequential(mlp(12, 4)), Waking()
+    y = torch.zeros(3, dtype=torch.long)
+    show(waking, model, torch.ones(3, 12), y)
+    model[0] = mlp(6, 4)
+    with pytest.raises(StimulusError, match=r"6 inputs now and had 12.*head='classifier'"):
+        show(waking, model, torch.ones(3, 6), y)
+    assert "forward" not in vars(model)
 
 
 def test_a_pass_that_does_not_reach_the_head_counts_nothing():

@@ -31,13 +31,13 @@ EXP_SERIES = tuple(1.0 / math.factorial(k) for k in range(13, -1, -1))
 """Taylor coefficients of exp, highest power first: exact to 1e-16 for arguments up to SATURATED / 64."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first call, once per float type; keep the machine code on disk where there is a place for it."""
     try:
-        compiled: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")(function)
+        fast: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # installed read-only and no cache folder either: compile in every process
-        compiled = njit(nogil=True, error_model="numpy")(function)
-    return compiled
+        fast = njit(nogil=True, error_model="numpy")(function)
+    return fast
 
 
 def run(weights: Sequence[Array], spikes: Array, *, potentials: Sequence[Array], rule: Rule) -> tuple[Any, ...]:
@@ -112,7 +112,7 @@ def run(weights: Sequence[Array], spikes: Array, *, potentials: Sequence[Array],
     )
 
 
-@_compiled
+@compiled
 def _add_rows(total: NDArray[Any], w: NDArray[Any], rows: NDArray[np.int64]) -> None:
     # Plainly: total += w[rows].sum(axis=0); four rows at once, so that `total` is read and written a quarter as often.
     full = len(rows) // 4 * 4
@@ -126,7 +126,7 @@ def _add_rows(total: NDArray[Any], w: NDArray[Any], rows: NDArray[np.int64]) -> 
             total[j] += a[j]
 
 
-@_compiled
+@compiled
 def _gate(weights: NDArray[Any], gate_width: float) -> None:
     # Plainly: weights[:] = 2 / (1 + exp(weights / gate_width)), see plasticity.gate. With exp(x) = exp(x / 64) ** 64
     # spelled out the compiler vectorises the loop, which a call of exp prevents; error of the gate below 1e-14.
@@ -140,7 +140,7 @@ def _gate(weights: NDArray[Any], gate_width: float) -> None:
         weights[m] = 2.0 / (1.0 + power)
 
 
-@_compiled
+@compiled
 def _learn(
     w: NDArray[Any],
     pre: NDArray[np.int64],
@@ -173,7 +173,7 @@ def _learn(
                 block[i, post[m]] += change * gates[i * n_post + m]
 
 
-@_compiled
+@compiled
 def _sleep(
     spikes: NDArray[np.bool_],
     weights: NDArray[Any],
