@@ -8,7 +8,6 @@ Every stage works on copies; the head's own parameters are written once, at the 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from src_plugin import gates, settling
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, HeadNotFoundError
+from src_plugin.errors import ConfigError, HeadNotFoundError, warn_user
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.kernel import simulate
+from src_plugin.noise import draw_noise
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks
 from src_plugin.tracing import UNITS
@@ -147,9 +147,7 @@ def sleep_head(
 
     noise = expected = None
     if has_old and new_classes and not config.is_pure:
-        noise = settling.draw_noise(
-            mean, n=settling.N_SETTLE, strength=0.5, generator=generator, dtype=trained.weights[0].dtype
-        )
+        noise = draw_noise(mean, generator=generator, dtype=trained.weights[0].dtype, inputs=inputs)
         expected = gates.expected_share(new_classes, old_classes)
         facts["expected_share"] = expected
         facts["share_trained"] = gates.noise_share(head, trained, noise, seen=seen, new=new_classes)
@@ -185,8 +183,7 @@ def sleep_head(
     if noise is not None and new_classes:
         facts["share_slept"] = gates.noise_share(head, state, noise, seen=seen, new=new_classes)
     state = _settle_and_level(
-        head, trained, state, mean, config, facts, noise=noise, before=before, seen=seen, new=new_classes,
-        has_old=has_old, generator=generator,
+        head, trained, state, config, facts, noise=noise, before=before, seen=seen, new=new_classes, has_old=has_old
     )  # fmt: skip
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
@@ -235,10 +232,9 @@ def _replay(
         ups += trace.potentiations
         downs += trace.depressions
     if not any(int(c.sum()) for c in counts[1:]):
-        warnings.warn(
+        warn_user(
             "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
-            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent",
-            stacklevel=5,
+            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
         )
     spent = {
         "spikes": [int(c.sum()) for c in counts],
@@ -257,7 +253,6 @@ def _settle_and_level(
     head: Head,
     trained: HeadState,
     slept: HeadState,
-    mean: NDArray[np.float64],
     config: SleepConfig,
     facts: dict[str, Any],
     *,
@@ -266,7 +261,6 @@ def _settle_and_level(
     seen: tuple[int, ...],
     new: tuple[int, ...] | None,
     has_old: bool,
-    generator: np.random.Generator,
 ) -> HeadState:
     """Stages B and C; notes in `facts` what they did, or why not."""
     state = slept
@@ -284,13 +278,10 @@ def _settle_and_level(
         facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
     if not config.level:
         facts["skipped"]["level"] = "switched off"
-    elif why:
-        facts["skipped"]["level"] = why
+    elif why or noise is None:
+        facts["skipped"]["level"] = why or "there is no noise to level with"
     else:
-        full = settling.draw_noise(
-            mean, n=settling.N_LEVEL, strength=1.0, generator=generator, dtype=state.weights[0].dtype
-        )
-        state, offsets = settling.level(head, state, noise=full, seen=seen)
+        state, offsets = settling.level(head, state, noise=noise, seen=seen)
         facts["offsets"] = [float(g) for g in offsets]
     return state
 

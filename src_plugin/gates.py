@@ -107,6 +107,11 @@ def noise_share(head: Head, state: HeadState, noise: Tensor, *, seen: tuple[int,
         seen: Outputs of the classes seen so far.
         new: Those of them that are new.
     """
-    winners = head.logits(state, noise)[:, list(seen)].argmax(1)
+    return share_of(head.logits(state, noise), seen=seen, new=new)
+
+
+def share_of(logits: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
+    """Return the fraction of rows of logits, shape (n, n_L), whose largest entry among seen classes is a new class."""
+    winners = logits[:, list(seen)].argmax(1)
     is_new = torch.tensor([c in new for c in seen])
     return float(is_new[winners].double().mean())

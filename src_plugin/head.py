@@ -133,8 +133,17 @@ class Head:
 
     def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
-        hidden = self.hidden(state, inputs)
-        return F.linear(hidden, state.weights[-1], state.biases[-1])
+        return self.logits_from(state, F.linear(inputs, state.weights[0], state.biases[0]))
+
+    def logits_from(self, state: HeadState, first: Tensor) -> Tensor:
+        """Return what `logits` does, given what the first layer answers, shape (n, n_1), before its joints."""
+        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
+            a = first
+            for joints, weight, bias in zip(self.joints[:-1], state.weights[1:], state.biases[1:], strict=True):
+                for module in joints:
+                    a = module(a)
+                a = F.linear(a, weight, bias)
+        return a
 
     def hidden(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the inputs of the head's last layer; shape (n, n_{L-1})."""

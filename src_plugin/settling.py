@@ -7,22 +7,23 @@ the output weights until all seen classes win equally often.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
-from src_plugin.gates import noise_share
+from src_plugin.gates import share_of
 from src_plugin.head import Head, HeadState
 
-N_SETTLE = 1024
-N_LEVEL = 4096
+SHRINK = 0.7
+"""Factor from one point to the next when balance is looked for from the slept end of the line."""
+
+REFINEMENTS = 4
+"""Points tried between two that have balance between them."""
+
 ROUNDS = 200
-SHRINK = 0.85
-BISECTIONS = 8
+"""Rounds of the fixed point that levels outputs."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +41,6 @@ class Settled:
     share: float
     position: float
     other_end: str
-
-
-def draw_noise(
-    mean_input: NDArray[np.float64], *, n: int, strength: float, generator: np.random.Generator, dtype: torch.dtype
-) -> Tensor:
-    """Draw binary inputs of the head.
-
-    Args:
-        mean_input: Shape (n_0,).
-        n: Number of vectors.
-        strength: Input i is 1 with probability min(1, strength * mean_i).
-        generator: The only source of randomness.
-        dtype: Of the result.
-
-    Returns:
-        Zeros and ones, shape (n, n_0).
-    """
-    p = np.minimum(1.0, strength * mean_input).astype(np.float32)
-    return torch.from_numpy(generator.random((n, len(p)), dtype=np.float32) < p).to(dtype)
 
 
 def align(before: HeadState, now: HeadState) -> tuple[HeadState, int]:
@@ -109,38 +91,67 @@ def settle(
         scan comes from the slept end, because near the other one shares can cross by chance.
     """
     expected = len(new) / len(seen)
-
-    def share(state: HeadState) -> float:
-        return noise_share(head, state, noise, seen=seen, new=new)
-
-    at_slept = share(slept)
+    back = _Line(head, before, slept, noise, seen=seen, new=new)
+    at_slept = back.share(1.0)
     if at_slept < expected:
-        position, found = _bisect(lambda a: share(trained.towards(slept, a)), low=1.0, high=0.0, expected=expected)
+        line = _Line(head, trained, slept, noise, seen=seen, new=new)
+        position, found = _refine(line, (1.0, at_slept), (0.0, line.share(0.0)), expected)
         return Settled(trained.towards(slept, position), found, position, "trained")
-    high = low = 1.0
-    scanned = [(at_slept, 1.0)]
-    while scanned[-1][0] > expected and low > 0.02:
-        high, low = low, low * SHRINK
-        scanned.append((share(before.towards(slept, low)), low))
-    if scanned[-1][0] > expected:  # no balance on this line: the most balanced point seen
-        found, position = min(scanned)
-    elif low == high:
-        position, found = 1.0, at_slept
+    scanned = [(1.0, at_slept)]
+    while scanned[-1][1] > expected and scanned[-1][0] > 0.02:
+        position = scanned[-1][0] * SHRINK
+        scanned.append((position, back.share(position)))
+    if scanned[-1][1] > expected:  # no balance on this line: the most balanced point seen
+        position, found = min(scanned, key=lambda point: point[1])
+    elif len(scanned) == 1:
+        position, found = scanned[0]
     else:
-        position, found = _bisect(lambda a: share(before.towards(slept, a)), low=low, high=high, expected=expected)
+        position, found = _refine(back, scanned[-1], scanned[-2], expected)
     return Settled(before.towards(slept, position), found, position, "before")
 
 
-def _bisect(share: Callable[[float], float], *, low: float, high: float, expected: float) -> tuple[float, float]:
-    """Return the best position between `low` (share not above expected) and `high` (above it), and its share."""
-    tried = []
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        found = share(middle)
-        tried.append((abs(found - expected), middle, found))
-        low, high = (low, middle) if found > expected else (middle, high)
-    _, position, found = min(tried)
-    return position, found
+class _Line:
+    """The straight line between two states, and what noise makes of its points.
+
+    What the first layer answers to the noise is linear along the line, so it is computed at both ends only.
+    """
+
+    def __init__(
+        self,
+        head: Head,
+        start: HeadState,
+        end: HeadState,
+        noise: Tensor,
+        *,
+        seen: tuple[int, ...],
+        new: tuple[int, ...],
+    ) -> None:
+        self._head, self._start, self._end, self._seen, self._new = head, start, end, seen, new
+        self._first = [F.linear(noise, state.weights[0], state.biases[0]) for state in (start, end)]
+
+    def share(self, position: float) -> float:
+        """Return the fraction of the noise that new classes win at a position, 0 the start and 1 the end."""
+        state = self._start.towards(self._end, position)
+        first = torch.lerp(self._first[0], self._first[1], position)
+        return share_of(self._head.logits_from(state, first), seen=self._seen, new=self._new)
+
+
+def _refine(line: _Line, low: tuple[float, float], high: tuple[float, float], expected: float) -> tuple[float, float]:
+    """Close in on balance between two points (position, share), the first not above it, the second above.
+
+    Returns:
+        The most balanced point tried, its position and its share. Tries lie where the straight line between both shares
+        crosses, but no nearer than a tenth of the gap to either end, so that the gap always closes.
+    """
+    tried = [low]
+    for _ in range(REFINEMENTS):
+        gap = high[1] - low[1]
+        part = min(0.9, max(0.1, (expected - low[1]) / gap)) if gap > 0 else 0.5
+        position = low[0] + part * (high[0] - low[0])
+        point = (position, line.share(position))
+        tried.append(point)
+        low, high = (low, point) if point[1] > expected else (point, high)
+    return min(tried, key=lambda point: abs(point[1] - expected))
 
 
 def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...]) -> tuple[HeadState, Tensor]:
@@ -157,7 +168,7 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
     """
     hidden = head.hidden(state, noise)
     weight, bias = state.weights[-1], state.biases[-1]
-    outputs = torch.nn.functional.linear(hidden, weight, bias)[:, list(seen)]
+    outputs = F.linear(hidden, weight, bias)[:, list(seen)]
     spread = float(outputs.std())
     mean_hidden = hidden.mean(0)
     energy = float(mean_hidden @ mean_hidden)

@@ -9,7 +9,7 @@ from models import mlp, same_bits
 from src_plugin.finding import find_head
 from src_plugin.gates import noise_share
 from src_plugin.head import HeadState
-from src_plugin.settling import align, draw_noise, level, settle
+from src_plugin.settling import align, level, settle
 
 N = 101
 ONE_EACH = torch.eye(
@@ -132,7 +132,7 @@ def levelling(bias=True):
     with torch.no_grad():
         model[2].weight[0] += 0.2  # class 0 wins more than its part
     state = head.read()
-    noise = draw_noise(np.full(20, 0.4), n=4096, strength=1.0, generator=np.random.default_rng(0), dtype=torch.float64)
+    noise = torch.from_numpy(np.random.default_rng(0).random((4096, 20)) < 0.4).double()
     return head, state, noise
 
 
@@ -182,16 +182,3 @@ def test_outputs_that_noise_cannot_tell_apart_are_left_alone(case):
     levelled, offsets = level(head, still, noise=noise, seen=SEEN)
     assert all(same_bits(a, b) for a, b in zip(levelled.weights, still.weights, strict=True))
     assert offsets.tolist() == [0.0] * 3
-
-
-# -- noise -------------------------------------------------------------------------------------------------------------
-
-
-def test_noise_is_zeros_and_ones_with_the_mean_times_the_strength():
-    # 0.5 * [0, 0.4, 2.0, 3.0] = [0, 0.2, 1, 1.5 -> 1]
-    noise = draw_noise(
-        np.array([0.0, 0.4, 2.0, 3.0]), n=10_000, strength=0.5, generator=np.random.default_rng(0), dtype=torch.float32
-    )
-    assert noise.dtype == torch.float32
-    assert set(noise.unique().tolist()) == {0.0, 1.0}
-    torch.testing.assert_close(noise.mean(0), torch.tensor([0.0, 0.2, 1.0, 1.0]), atol=0.016, rtol=0)
