@@ -52,7 +52,7 @@ class SleepConfig:
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
-        level: Stage C: offset the output weights until noise makes all seen classes win equally often.
+        level: Stage C: even the outputs until noise makes all seen classes win equally often.
         rehearsal_gate: Sleep less, or not at all, if earlier classes were in the training batches and are recalled.
         balance_gate: Do not sleep if noise already gives the new classes no more than their share.
         first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
@@ -78,7 +78,7 @@ class SleepConfig:
     dec: PerLayer | None = None
     potentiation: tuple[float, float, float] = (0.020, 0.008, 0.005)
     depression: tuple[float, float, float] = (0.29, 0.25, 0.03)
-    depth: float = 0.3
+    depth: float = 0.2
 
     replay: bool = True
     settle: bool = True

@@ -59,8 +59,9 @@ def sleep(
         head: Name(s) of the head's layers; None finds them with one forward pass of `example`.
         example: An input of `module`, e.g. one batch; None takes `mean_input` itself as one.
         before: The head's parameters before the experience, `find_head(...).read()`; None skips settling.
-        new_classes: Outputs of the classes learnt since `before`; None skips settling and levelling.
-        old_classes: Outputs of the classes learnt earlier; None or empty says that there are none.
+        new_classes: Outputs of the classes learnt since `before`, also of those that came back; None skips settling and
+            levelling.
+        old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
         recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
         inputs: Inputs of the head from the current experience, shape (n, n_0); data-based gains and the gate of the
             first sleep look at them.
@@ -154,7 +155,9 @@ def sleep_head(
 
     is_first = not old_classes if new_classes is not None else index == 0
     strength = config.depth
-    reason = "first sleep: nothing earlier to protect" if is_first else "new classes crowd out earlier ones"
+    reason = (
+        "first sleep: nothing earlier to protect" if is_first else "the classes of this experience crowd out others"
+    )
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.rehearsed(config, recall),
@@ -273,7 +276,10 @@ def _settle_and_level(
         start, lost = settling.align(before, trained)
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
-        settled = settling.settle(head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new)
+        settled = settling.settle(
+            head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new,
+            at_slept=facts["share_slept"],
+        )  # fmt: skip
         state = settled.state
         facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
     if not config.level:
@@ -281,8 +287,9 @@ def _settle_and_level(
     elif why or noise is None:
         facts["skipped"]["level"] = why or "there is no noise to level with"
     else:
-        state, offsets = settling.level(head, state, noise=noise, seen=seen)
-        facts["offsets"] = [float(g) for g in offsets]
+        levelled = settling.level(head, state, noise=noise, seen=seen)
+        state = levelled.state
+        facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
     return state
 
 

@@ -32,7 +32,7 @@ class Verdict:
 
 
 def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
-    """Stay awake if every class was known: balance between old and new then says nothing.
+    """Stay awake if the experience had all classes and no new one: there is nothing to balance then.
 
     Only where settling or levelling would follow; a pure sleep does not ask for classes.
     """

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-N_NOISE = 1024
+N_NOISE = 512
 """Vectors per sleep."""
 
 STRENGTH = 0.5

@@ -31,7 +31,8 @@ class SleepReport:
         share_settled: The same after stage B.
         settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
         settled_towards: "before" or "trained".
-        offsets: Offset of each seen class in stage C.
+        gains: Factor on the outputs of each seen class in stage C.
+        offsets: Offset of each seen class in stage C, after that.
         kept_fraction: Share of the first sleep's change that was kept.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
@@ -60,6 +61,7 @@ class SleepReport:
     share_settled: float | None = None
     settled_at: float | None = None
     settled_towards: str | None = None
+    gains: list[float] | None = None
     offsets: list[float] | None = None
     kept_fraction: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -72,8 +74,9 @@ class SleepReport:
         """Return the stages of the sleep, a line each."""
         lines = [
             f"{self.decision}: {self.reason} ({self.seconds:.2f} s)",
-            f"  head    {', '.join(self.layers)} ({'-'.join(map(str, self.sizes))})",
         ]
+        if self.layers:
+            lines.append(f"  head    {', '.join(self.layers)} ({'-'.join(map(str, self.sizes))})")
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
             lines.append(f"  replay  {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps")
@@ -84,8 +87,11 @@ class SleepReport:
                 f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
                 f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from '{self.settled_towards}'"
             )
-        if self.offsets is not None:
-            lines.append(f"  level   outputs offset by {min(self.offsets):+.2g} to {max(self.offsets):+.2g}")
+        if self.gains is not None and self.offsets is not None:
+            lines.append(
+                f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
+                f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}"
+            )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)
 

@@ -1,8 +1,8 @@
 """After a sleep: settle back towards the weights before the experience, and level the outputs. No data, no labels.
 
 Both ask binary noise, drawn from the mean input, which class wins. Settling looks on the straight line between the
-slept weights and those before the experience for the point where new classes win their share; levelling then offsets
-the output weights until all seen classes win equally often.
+slept weights and those before the experience for the point where new classes win their share; levelling then evens the
+outputs until all seen classes win equally often.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def settle(
     noise: Tensor,
     seen: tuple[int, ...],
     new: tuple[int, ...],
+    at_slept: float | None = None,
 ) -> Settled:
     """Find the point where noise gives the new classes their share.
 
@@ -84,6 +85,7 @@ def settle(
         noise: Binary inputs, shape (n, n_0).
         seen: Outputs of all classes seen so far.
         new: Those new in this experience.
+        at_slept: Share at the slept head, where it is known already.
 
     Returns:
         The settled head. If sleep went too far (new classes win less than their share), the point lies between the
@@ -92,7 +94,8 @@ def settle(
     """
     expected = len(new) / len(seen)
     back = _Line(head, before, slept, noise, seen=seen, new=new)
-    at_slept = back.share(1.0)
+    if at_slept is None:
+        at_slept = back.share(1.0)
     if at_slept < expected:
         line = _Line(head, trained, slept, noise, seen=seen, new=new)
         position, found = _refine(line, (1.0, at_slept), (0.0, line.share(0.0)), expected)
@@ -154,8 +157,25 @@ def _refine(line: _Line, low: tuple[float, float], high: tuple[float, float], ex
     return min(tried, key=lambda point: abs(point[1] - expected))
 
 
-def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...]) -> tuple[HeadState, Tensor]:
-    """Offset the outputs of the seen classes until all of them win equally often under noise.
+@dataclass(frozen=True)
+class Levelled:
+    """What levelling made of the outputs.
+
+    Attributes:
+        state: The levelled parameters.
+        gains: Factor on the outputs of each seen class, shape (len(seen),).
+        offsets: Offset of each seen class after that, shape (len(seen),), of mean 0.
+    """
+
+    state: HeadState
+    gains: Tensor
+    offsets: Tensor
+
+
+def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...]) -> Levelled:
+    """Bring the outputs of the seen classes nearer to equal spread, and offset them until all win equally often.
+
+    Gains go half of the way, in logarithms: whole, they undo what a class with clearer features earned.
 
     Args:
         head: The head.
@@ -164,22 +184,30 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
         seen: Outputs of the classes seen so far; other outputs are not touched.
 
     Returns:
-        The levelled parameters, and the offset of each seen class, shape (len(seen),), of mean 0.
+        The levelled parameters, gains and offsets. Outputs that noise cannot tell apart are left alone.
     """
+    rows = list(seen)
     hidden = head.hidden(state, noise)
     weight, bias = state.weights[-1], state.biases[-1]
-    outputs = F.linear(hidden, weight, bias)[:, list(seen)]
-    spread = float(outputs.std())
+    outputs = F.linear(hidden, weight, bias)[:, rows]
     mean_hidden = hidden.mean(0)
     energy = float(mean_hidden @ mean_hidden)
-    offsets = torch.zeros(len(seen), dtype=outputs.dtype)
-    if spread == 0.0 or energy == 0.0:
-        return state, offsets
+    gains = torch.ones(len(rows), dtype=outputs.dtype)
+    offsets = torch.zeros(len(rows), dtype=outputs.dtype)
+    if float(outputs.std()) == 0.0 or energy == 0.0:
+        return Levelled(state, gains, offsets)
+    spread = outputs.std(dim=0)
+    gains = torch.where(spread > 0, (spread.mean() / spread).sqrt(), gains)
+    outputs = gains * outputs
+    width = float(outputs.std())
     for t in range(ROUNDS):
-        share = torch.softmax((outputs + offsets) * (10.0 / spread), dim=1).mean(0)
-        excess = (len(seen) * share - 1.0).clamp(-1.0, 1.0)
-        offsets -= 0.5 * spread * 0.97**t * excess
+        share = torch.softmax((outputs + offsets) * (10.0 / width), dim=1).mean(0)
+        excess = (len(rows) * share - 1.0).clamp(-1.0, 1.0)
+        offsets -= 0.5 * width * 0.97**t * excess
     offsets -= offsets.mean()
     levelled = weight.clone()
-    levelled[list(seen)] += offsets[:, None] * mean_hidden / energy
-    return HeadState((*state.weights[:-1], levelled), state.biases), offsets
+    levelled[rows] = gains[:, None] * weight[rows] + offsets[:, None] * mean_hidden / energy
+    if bias is not None:
+        bias = bias.clone()
+        bias[rows] *= gains
+    return Levelled(HeadState((*state.weights[:-1], levelled), (*state.biases[:-1], bias)), gains, offsets)

@@ -70,6 +70,7 @@ class Waking:
         self.has_classes = False  # whether targets are class numbers
         self.seen: set[int] = set()
         self.new: set[int] = set()
+        self.shown: set[int] = set()  # all classes of the experience, those that came back or were rehearsed too
         self.before: HeadState | None = None
         self._before_names: tuple[str, ...] = ()  # of the layers that `before` holds
         self._below: dict[str, int] | None = None  # checksums of the parameters outside the head, as old as `before`
@@ -213,9 +214,10 @@ class Waking:
                 "only pure SRC applies, SleepConfig.preset('src_only')"
             )
         if missing:  # whole numbers that are no classes; a pure sleep does not ask
-            self.has_classes, self.new = False, set()
+            self.has_classes, self.new, self.shown = False, set(), set()
             return
         self.new.update(shown - self.seen)
+        self.shown.update(shown)
         if self.seen:
             seen = torch.tensor(sorted(self.seen), device=targets.device)
             known = torch.tensor(sorted(self.seen | self.new), device=outputs.device)
@@ -292,12 +294,22 @@ class Waking:
         )
 
     def knowledge(self) -> dict[str, Any]:
-        """Return what `sleep_head` wants to know of the experience, by its own argument names."""
+        """Return what `sleep_head` wants to know of the experience, by its own argument names.
+
+        Old classes are those that training may have overwritten. If most of the earlier classes were shown, they were
+        rehearsed: all of them are old, and their recall says how well it went. If some came back while most stayed
+        away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
+        is new, nothing is to be balanced.
+        """
+        back = self.seen & self.shown
+        away = self.seen - self.shown
+        returned = bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
+        new, old = (self.shown, away) if returned else (self.new, self.seen)
         return {
             "before": self._before_now(),
-            "new_classes": tuple(sorted(self.new)) if self.has_classes else None,
-            "old_classes": tuple(sorted(self.seen)),
-            "recall": self.recall,
+            "new_classes": tuple(sorted(new)) if self.has_classes else None,
+            "old_classes": tuple(sorted(old)),
+            "recall": None if returned else self.recall,
         }
 
     def forget(self, *, slept: bool) -> None:
@@ -313,7 +325,7 @@ class Waking:
         if slept:
             self.before = self._below = None
             self.seen |= self.new
-            self.new = set()
+            self.new, self.shown = set(), set()
 
     def release(self) -> None:
         """Stop to watch a forward pass; leaves no hook behind. Safe to call at any time."""

@@ -552,7 +552,7 @@ def test_an_interrupt_after_the_last_stage_finds_the_head_as_it_was(monkeypatch)
 def test_a_report_prints_as_one_line_a_stage():
     report = night(*trained())
     lines = str(report).splitlines()
-    assert lines[0].startswith("slept: new classes crowd out earlier ones (")
+    assert lines[0].startswith("slept: the classes of this experience crowd out others (")
     assert [line.split()[0] for line in lines[1:]] == ["head", "replay", "settle", "level"]
     assert "skipped replay: switched off" in str(night(*trained(), SleepConfig(replay=False)))
 

@@ -71,8 +71,8 @@ def test_each_stage_alone_is_not_bit_identical(stage):
 FEW = (0, 1, 2)
 NOTHING_NEW = {
     "permuted pixels": [FEW, {"classes": FEW, "permuted_by": 1}, {"classes": FEW, "permuted_by": 2}],
-    "classes that come back": [FEW, (0, 2), (1,)],
-    "after new ones": [(0, 1), (2, 3), (1, 2)],
+    "all classes come back": [FEW, FEW],
+    "after new ones": [(0, 1), (2, 3), (0, 1, 2, 3)],
 }
 nothing_new = pytest.mark.parametrize("experiences", NOTHING_NEW.values(), ids=NOTHING_NEW)
 
@@ -110,6 +110,19 @@ def test_with_new_classes_in_the_same_places_it_is_not():
 def test_auto_changes_weights_after_new_classes_only(experiences):
     nights = nights_of(SRCPlugin(), digits_stream(*experiences), SimpleMLP(num_classes=10, input_size=64))
     assert [bool(names) for names in nights] == is_new(experiences)
+
+
+# -- classes that come back -------------------------------------------------------------------------------------------
+
+
+def test_classes_that_come_back_are_balanced_against_those_that_stay_away():
+    plugin = SRCPlugin()
+    run(plugin, digits_stream((0, 1), (2, 3), (0, 1)), train_epochs=3)
+    first, second, third = plugin.reports
+    assert [r.expected_share for r in (first, second, third)] == [None, 0.5, 0.5]
+    assert third.decision == "slept"
+    assert third.share_trained > 0.5
+    assert third.share_settled < third.share_trained
 
 
 # -- one head per task ------------------------------------------------------------------------------------------------

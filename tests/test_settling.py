@@ -144,26 +144,39 @@ def wins(head, state, noise):
 def test_levelled_classes_win_equally_often():
     head, state, noise = levelling()
     assert wins(head, state, noise).max() > 0.6
-    levelled, offsets = level(head, state, noise=noise, seen=SEEN)
+    levelled = level(head, state, noise=noise, seen=SEEN)
     # Not to the last vote: shares are those of a softmax, so that they change smoothly.
-    assert wins(head, levelled, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
-    assert float(offsets.mean()) == pytest.approx(0.0, abs=1e-12)
+    assert wins(head, levelled.state, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert float(levelled.offsets.mean()) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_only_output_weights_of_seen_classes_are_levelled():
+def test_only_outputs_of_seen_classes_are_levelled():
     head, state, noise = levelling()
-    levelled, _ = level(head, state, noise=noise, seen=SEEN)
+    levelled = level(head, state, noise=noise, seen=SEEN).state
     assert same_bits(levelled.weights[0], state.weights[0])
-    assert all(same_bits(a, b) for a, b in zip(levelled.biases, state.biases, strict=True))
-    moved = [not same_bits(a, b) for a, b in zip(levelled.weights[1], state.weights[1], strict=True)]
-    assert moved == [True, False, True, True, False]
+    assert same_bits(levelled.biases[0], state.biases[0])
+    for after, before in ((levelled.weights[1], state.weights[1]), (levelled.biases[1], state.biases[1])):
+        moved = [not same_bits(a, b) for a, b in zip(after, before, strict=True)]
+        assert moved == [True, False, True, True, False]
+
+
+def test_outputs_come_half_of_the_way_to_equal_spread():
+    head, state, noise = levelling()
+    state.weights[1][2] *= 9.0
+    state.biases[1][2] *= 9.0
+    before = head.logits(state, noise)[:, list(SEEN)].std(0)
+    levelled = level(head, state, noise=noise, seen=SEEN)
+    torch.testing.assert_close(levelled.gains, (before.mean() / before).sqrt())
+    assert float(levelled.gains[1]) < 1.0 < float(levelled.gains[0])
+    assert (levelled.state.biases[1] / state.biases[1])[list(SEEN)].tolist() == pytest.approx(levelled.gains.tolist())
 
 
 def test_the_offset_is_what_the_mean_hidden_activity_makes_of_the_new_weights():
     head, state, noise = levelling(bias=False)
-    levelled, offsets = level(head, state, noise=noise, seen=SEEN)
-    mean = head.hidden(state, noise).mean(0)
-    torch.testing.assert_close((levelled.weights[1] - state.weights[1])[list(SEEN)] @ mean, offsets)
+    levelled = level(head, state, noise=noise, seen=SEEN)
+    mean, rows = head.hidden(state, noise).mean(0), list(SEEN)
+    added = levelled.state.weights[1][rows] - levelled.gains[:, None] * state.weights[1][rows]
+    torch.testing.assert_close(added @ mean, levelled.offsets)
 
 
 def test_levelling_changes_no_state_it_was_given():
@@ -179,6 +192,6 @@ def test_outputs_that_noise_cannot_tell_apart_are_left_alone(case):
     w = -state.weights[0].abs() if case == "silent hidden layer" else state.weights[0]
     out = state.weights[1] if case == "silent hidden layer" else torch.zeros_like(state.weights[1])
     still = state.with_weights([w, out])
-    levelled, offsets = level(head, still, noise=noise, seen=SEEN)
-    assert all(same_bits(a, b) for a, b in zip(levelled.weights, still.weights, strict=True))
-    assert offsets.tolist() == [0.0] * 3
+    levelled = level(head, still, noise=noise, seen=SEEN)
+    assert all(same_bits(a, b) for a, b in zip(levelled.state.weights, still.weights, strict=True))
+    assert (levelled.gains.tolist(), levelled.offsets.tolist()) == ([1.0] * 3, [0.0] * 3)

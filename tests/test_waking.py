@@ -322,6 +322,33 @@ def test_classes_are_new_until_a_sleep():
     assert (waking.new, waking.seen) == (set(), {0, 1, 2, 3})
 
 
+COMING_BACK = {
+    # classes seen earlier, classes of the experience -> classes that stand against each other
+    "only new ones": ((0, 1), (2, 3), (2, 3), (0, 1)),
+    "all earlier ones are rehearsed": ((0, 1), (0, 1, 2, 3), (2, 3), (0, 1)),
+    "most earlier ones are rehearsed": ((0, 1, 2), (0, 1, 3), (3,), (0, 1, 2)),
+    "half of them came back with a new one": ((0, 1), (0, 2), (0, 2), (1,)),
+    "some came back alone": ((0, 1, 2), (0, 1), (0, 1), (2,)),
+    "all came back alone": ((0, 1), (0, 1), (), (0, 1)),
+}
+
+
+@pytest.mark.parametrize(("earlier", "now", "new", "old"), COMING_BACK.values(), ids=COMING_BACK)
+def test_classes_of_the_experience_stand_against_those_that_training_may_have_overwritten(earlier, now, new, old):
+    model, waking = mlp(8, 6, 4), Waking()
+    for classes in (earlier, now):
+        if waking.has_seen_input:
+            waking.forget(slept=True)
+        x = torch.rand(12, 8)
+        show(waking, model, x, torch.tensor([classes[i % len(classes)] for i in range(12)]))
+    knows = waking.knowledge()
+    assert (knows["new_classes"], knows["old_classes"]) == (new, old)
+    rehearsed = new != now
+    assert (knows["recall"] is not None) == rehearsed
+    waking.forget(slept=True)
+    assert waking.shown == set()
+
+
 def recall_of(answers, *, epochs=1):
     """Recall after batches of one sample of the old class 0 each, answered rightly (True) or as class 1."""
     waking = Waking()
