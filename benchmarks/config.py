@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
-from strategies import sleep_of, split_name
+from strategies import Settings, find_row, sleep_of
 
 Positive = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -30,26 +31,43 @@ class Section(BaseModel):
 
 
 class StreamConfig(Section):
-    """Which images come in which order.
+    """Which images come in which order; one of the first four fields after `dataset` says how the stream is split.
 
     Attributes:
         dataset: A name of `benchmarks.data.DATASETS`.
         n_experiences: Number of experiences with equally many classes each.
-        classes_per_experience: Classes of each experience, instead of `n_experiences`.
+        classes_per_experience: Classes of each experience.
+        experiences: Labels of each experience. A class may come back in a later one: its training images are cut into
+            as many equal parts, in file order, as it appears.
+        permutations: So many experiences of all classes: one with the pixels as they are, then each with an order of
+            the pixels of its own, drawn from the run's seed.
         class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), or a list of all classes.
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
+        task_labels: Task-incremental: the number of the experience is given with each image, in use as well, and each
+            has output units of its own.
     """
 
     dataset: str
     n_experiences: Positive | None = None
     classes_per_experience: list[Positive] | None = None
+    experiences: Annotated[list[Annotated[list[Label], Field(min_length=1)]], Field(min_length=1)] | None = None
+    permutations: Positive | None = None
     class_order: Literal["fixed", "seeded"] | list[int] = "fixed"
     samples_per_experience: Positive | None = None
+    task_labels: bool = False
 
     @model_validator(mode="after")
     def _states_one_split(self) -> StreamConfig:
-        if (self.n_experiences is None) == (self.classes_per_experience is None):
-            raise ValueError("give n_experiences or classes_per_experience, one of them (null clears an inherited one)")
+        ways = ("n_experiences", "classes_per_experience", "experiences", "permutations")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "none"
+            raise ValueError(f"give one of them: {', '.join(ways)} (null clears an inherited one); here is {said}")
+        if given[0] in ways[2:] and (self.class_order != "fixed" or self.task_labels):
+            raise ValueError(f"{given[0]} leaves no choice of class_order (leave it fixed), and takes no task_labels")
+        for group in self.experiences or []:
+            if len(set(group)) != len(group):
+                raise ValueError(f"experiences: {group} names a class twice")
         return self
 
 
@@ -128,6 +146,19 @@ class SleepSection(Section):
         return SleepConfig.from_dict({**base.to_dict(), **self.set}) if self.set else base
 
 
+class SettingsSection(Section):
+    """Numbers of the methods underneath; see `strategies.Settings`, whose defaults these are."""
+
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] = Settings.memory_fraction
+    ewc_lambda: Annotated[float, Field(ge=0)] = Settings.ewc_lambda
+    lwf_alpha: Annotated[float, Field(ge=0)] = Settings.lwf_alpha
+    lwf_temperature: Annotated[float, Field(gt=0)] = Settings.lwf_temperature
+
+    def build(self) -> Settings:
+        """Return them as the strategies take them."""
+        return Settings(**self.model_dump())
+
+
 class RunConfig(Section):
     """One benchmark: a stream, a network, its training, and the strategies to compare on it."""
 
@@ -138,7 +169,22 @@ class RunConfig(Section):
     model: ModelConfig
     training: TrainingConfig
     sleep: SleepSection = SleepSection()
+    settings: SettingsSection = SettingsSection()
     strategies: Annotated[list[str], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_stream(self) -> RunConfig:
+        if self.stream.task_labels and (self.model.output != "linear" or self.model.init_half_range is not None):
+            raise ValueError(
+                "under stream.task_labels, heads come with their tasks, with linear outputs and PyTorch's own "
+                "initialisation: model.output must be linear, and init_half_range null"
+            )
+        if self.sleep.reference == "seen_classes" and (self.stream.task_labels or self.stream.permutations):
+            raise ValueError(
+                "sleep.reference: seen_classes knows images by their classes, and task_labels and permutations make "
+                "other images or labels of them; use reference: none"
+            )
+        return self
 
 
 def load_config(path: Path) -> RunConfig:
@@ -164,19 +210,31 @@ def load_config(path: Path) -> RunConfig:
     return config
 
 
+LATER_STREAM_FIELDS: dict[str, Any] = {"experiences": None, "permutations": None, "task_labels": False}
+"""Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
+
+
 def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
     """Return everything that can move a number of one strategy's runs, as plain JSON: what is hashed and recorded.
 
-    Texts and the list of strategies are left out, and `sleep` is None for a strategy that does not sleep, so that
-    changing them does not discard records.
+    Texts, the list of strategies and settings of other methods are left out, and `sleep` is None for a strategy that
+    does not sleep, so that changing them does not discard records.
+
+    Raises:
+        ConfigError: There is no such strategy, or nothing would be left of its sleep.
     """
     sections = config.model_dump(include={"stream", "model", "training"})
+    for key, default in LATER_STREAM_FIELDS.items():
+        if sections["stream"][key] == default:
+            del sections["stream"][key]
     sleep: dict[str, Any] | None = None
-    _, suffix = split_name(strategy)
+    row, suffix = find_row(strategy)
     if suffix:
         numbers = _plain(sleep_of(strategy, config.sleep.build()).to_dict())
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
         sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
+    if row.settings:
+        sections["settings"] = config.settings.model_dump(include=set(row.settings))
     return {**sections, "sleep": sleep, "strategy": strategy}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
+from avalanche.models import MultiHeadClassifier, MultiTaskModule, SimpleMLP
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,44 +53,69 @@ class SquaredError(nn.Module):
 LOSSES: dict[str, Callable[[], nn.Module]] = {"cross_entropy": nn.CrossEntropyLoss, "squared_error": SquaredError}
 
 
-def build_model(config: ModelConfig, *, n_inputs: int, n_classes: int) -> nn.Module:
+class MultiHead(MultiTaskModule):  # type: ignore[misc]
+    """Hidden layers shared by all tasks, and for each task a Linear layer of its own, made when its training begins.
+
+    As in Avalanche, a task's layer has biases and PyTorch's own initialisation, and at least two outputs.
+    """
+
+    def __init__(self, trunk: nn.Module, n_features: int) -> None:
+        """Keep the hidden layers, which end in `n_features` units."""
+        super().__init__()
+        self.trunk = trunk
+        self.heads = MultiHeadClassifier(n_features)
+
+    def forward(self, x: Tensor, task_labels: Any) -> Any:
+        """Return the outputs of the task with each image, shape (n, classes of a task); for None those of all tasks."""
+        return self.heads(self.trunk(x), task_labels)
+
+    def has_head(self, task: int) -> bool:
+        """Whether a task has begun to be trained."""
+        return task in self.heads.known_train_tasks_labels
+
+
+def build_model(config: ModelConfig, *, n_inputs: int, n_classes: int | None) -> nn.Module:
     """Build a network, drawing its weights from torch's global generator.
 
     Args:
         config: Kind, sizes and initialisation.
         n_inputs: Pixels per image; images of any shape are flattened.
-        n_classes: Number of outputs.
+        n_classes: Number of outputs; None for a `MultiHead`.
     """
+    n_features = [n_inputs, *config.hidden][-1]
+    if n_classes is None:
+        return MultiHead(_hidden(config, n_inputs=n_inputs), n_features)
     if config.kind == "simple_mlp":
-        from avalanche.models import SimpleMLP
-
-        model: nn.Module = SimpleMLP(
-            num_classes=n_classes,
-            input_size=n_inputs,
-            hidden_size=config.hidden[0],
-            hidden_layers=len(config.hidden),
-            drop_rate=config.dropout,
-        )
+        model: nn.Module = _simple_mlp(config, n_inputs=n_inputs, n_classes=n_classes)
     else:
-        model = _mlp(config, n_inputs=n_inputs, n_classes=n_classes)
+        layers = [*_hidden(config, n_inputs=n_inputs), nn.Linear(n_features, n_classes, bias=config.bias)]
+        model = nn.Sequential(*layers, *([StraightThroughReLU()] if config.output == "relu" else []))
     if config.init_half_range is not None:
         for parameter in model.parameters():
             nn.init.uniform_(parameter, -config.init_half_range, config.init_half_range)
     return model
 
 
-def _mlp(config: ModelConfig, *, n_inputs: int, n_classes: int) -> nn.Sequential:
+def _hidden(config: ModelConfig, *, n_inputs: int) -> nn.Sequential:
+    if config.kind == "simple_mlp":
+        return nn.Sequential(nn.Flatten(), *_simple_mlp(config, n_inputs=n_inputs, n_classes=1).features)
     dropout = {"inverted": nn.Dropout, "paper": PlainDropout}[config.dropout_style]
     layers: list[nn.Module] = [nn.Flatten()]
-    sizes = [n_inputs, *config.hidden]
-    for n_pre, n_post in pairwise(sizes):
+    for n_pre, n_post in pairwise([n_inputs, *config.hidden]):
         layers += [nn.Linear(n_pre, n_post, bias=config.bias), nn.ReLU()]
         if config.dropout:
             layers.append(dropout(config.dropout))
-    layers.append(nn.Linear(sizes[-1], n_classes, bias=config.bias))
-    if config.output == "relu":
-        layers.append(StraightThroughReLU())
     return nn.Sequential(*layers)
+
+
+def _simple_mlp(config: ModelConfig, *, n_inputs: int, n_classes: int) -> Any:
+    return SimpleMLP(
+        num_classes=n_classes,
+        input_size=n_inputs,
+        hidden_size=config.hidden[0],
+        hidden_layers=len(config.hidden),
+        drop_rate=config.dropout,
+    )
 
 
 def build_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

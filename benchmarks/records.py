@@ -39,10 +39,11 @@ class Record(BaseModel):
 
     Attributes:
         config: Everything that can move a number: stream, model, training, sleep (with all its numbers) and strategy.
-        accuracy: Fractions, shape (n_trained, n_experiences), after training and sleep; None if nothing was measured.
+        accuracy: Fractions, shape (n_trained, n_tests), after training and sleep; None if nothing was measured. There
+            is a column for each experience that brought something new, see `benchmarks.streams.Stream`.
         accuracy_before_sleep: The same matrix just before each sleep; equal to `accuracy` where nothing slept.
         final_accuracy: Accuracy over all test images after the last experience.
-        n_test: Test images of each experience.
+        n_test: Test images of each column.
         sleep_reports: One per sleep, as the plugin gave them.
         kept_bytes: What the strategy kept from one experience to the next besides the model; None if it does not say.
     """
@@ -85,8 +86,8 @@ class Record(BaseModel):
         if self.status == "done":
             if not self.accuracy:
                 raise ValueError("status is 'done', but there is no accuracy")
-            if len(self.accuracy) not in (1, len(self.n_test)):
-                raise ValueError(f"{len(self.accuracy)} rows of accuracy for {len(self.n_test)} experiences")
+            if len(self.accuracy) not in (1, len(self.experiences)):
+                raise ValueError(f"{len(self.accuracy)} rows of accuracy for {len(self.experiences)} experiences")
             expected = pooled_accuracy(self.accuracy[-1], self.n_test)
             if self.final_accuracy is None or abs(self.final_accuracy - expected) > 1e-9:
                 raise ValueError(f"final_accuracy is {self.final_accuracy}, but the matrix gives {expected}")

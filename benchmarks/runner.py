@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from avalanche.models.utils import avalanche_forward
 from torch import Tensor, nn
 
+from benchmarks.batches import WholeBatches
 from benchmarks.config import RunConfig, resolve
 from benchmarks.data import Dataset
 from benchmarks.environment import commit, hardware, versions
 from benchmarks.metrics import pooled_accuracy
-from benchmarks.models import LOSSES, build_model, build_optimizer
+from benchmarks.models import LOSSES, MultiHead, build_model, build_optimizer
 from benchmarks.records import Record, Seconds, finite
-from benchmarks.streams import Stream, build_stream
+from benchmarks.streams import Stream, TestSet, build_stream
 from strategies import TrainingSetup, build_strategy, find_row
 
 Watch = Callable[[int, int], None]
@@ -36,29 +38,33 @@ def seed_everything(seed: int) -> None:
 
 
 def accuracies(model: nn.Module, stream: Stream, *, device: str = "cpu", batch_size: int = 1000) -> list[float]:
-    """Measure the accuracy on the test images of every experience, those still to come included.
+    """Measure the accuracy on every test set of a stream, those of experiences still to come included.
 
-    The prediction is the largest of all outputs; of equal ones, the first. Modes are restored, nothing is drawn.
+    The prediction is the largest of all outputs; of equal ones, the first. Task labels are given to a network that
+    takes them; where it has no head for one yet, no answer is right. Modes are restored, nothing is drawn.
 
     Returns:
-        Fractions, one per experience.
+        Fractions, one per test set.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             return [
-                _correct(model, images, labels, device=device, batch_size=batch_size) / len(labels)
-                for images, labels in zip(stream.test_images, stream.test_labels, strict=True)
+                _correct(model, test, device=device, batch_size=batch_size) / len(test.labels) for test in stream.tests
             ]
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def _correct(model: nn.Module, images: Tensor, labels: Tensor, *, device: str, batch_size: int) -> int:
-    pairs = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    return sum(int((model(x.to(device)).argmax(dim=1).cpu() == y).sum()) for x, y in pairs)
+def _correct(model: nn.Module, test: TestSet, *, device: str, batch_size: int) -> int:
+    if isinstance(model, MultiHead) and not model.has_head(test.task):
+        return 0
+    pairs = zip(test.images.split(batch_size), test.labels.split(batch_size), strict=True)
+    return sum(
+        int((avalanche_forward(model, x.to(device), test.task).argmax(dim=1).cpu() == y).sum()) for x, y in pairs
+    )
 
 
 class SleepListener:
@@ -143,13 +149,16 @@ def run(
     row, sleeps = find_row(strategy)
     stream = build_stream(config.stream, data=data, seed=seed, at_once=row.at_once)
     seed_everything(seed)
-    model = build_model(config.model, n_inputs=data.n_inputs, n_classes=data.n_classes).to(device)
+    n_classes = None if config.stream.task_labels else data.n_classes  # heads of tasks come with their experiences
+    model = build_model(config.model, n_inputs=data.n_inputs, n_classes=n_classes).to(device)
     setup = TrainingSetup(
         model=model,
         optimizer=build_optimizer(config.training, model.parameters()),
         criterion=LOSSES[config.training.loss](),
         batch_size=config.training.batch_size,
         epochs=config.training.epochs,
+        n_images=len(stream.train_images),
+        settings=config.settings.build(),
         device=device,
         sleep=config.sleep.build() if sleeps else "auto",
         every=config.sleep.every,
@@ -158,7 +167,7 @@ def run(
     )
     learner = build_strategy(strategy, setup)
     listener = SleepListener(lambda s: accuracies(s.model, stream, device=device))
-    learner.plugins.append(listener)
+    learner.plugins += [listener, WholeBatches(stream.train_images)]
 
     after: list[list[float]] = []
     before: list[list[float]] = []
@@ -199,7 +208,7 @@ def run(
         accuracy_before_sleep=before,
         final_accuracy=None if error else pooled_accuracy(after[-1], stream.n_test),
         sleep_reports=[finite(report.to_dict()) for report in src.reports] if src else [],
-        kept_bytes=_kept_bytes(learner, row_keeps=row.keeps),
+        kept_bytes=_kept_bytes(learner) if row.is_counted else None,
         seconds=Seconds(
             train=max(0.0, train_seconds - listener.sleep_seconds - listener.measure_seconds),
             sleep=listener.sleep_seconds,
@@ -209,10 +218,8 @@ def run(
     )
 
 
-def _kept_bytes(learner: Any, *, row_keeps: str) -> int | None:
-    """Return the bytes kept besides the model, as its plugins count them; None where only the table has words."""
-    if not row_keeps.startswith("nothing"):
-        return None
+def _kept_bytes(learner: Any) -> int:
+    """Return the bytes kept besides the model, as the plugins count them."""
     return sum(int(plugin.kept_bytes) for plugin in learner.plugins if hasattr(plugin, "kept_bytes"))
 
 

@@ -1,70 +1,79 @@
-"""Class-incremental streams: a data set, cut by classes into experiences, as an Avalanche benchmark.
+"""Streams: a data set, cut into experiences, as an Avalanche benchmark.
 
-`nc_benchmark` is used although it sits in a module called deprecated: it is the only constructor in Avalanche 0.6 on
-which all strategies run.
+Cut by classes (class-incremental; task-incremental with task labels; with classes that come back), or all classes again
+and again under other permutations of the pixels. Plain class-incremental streams come from `nc_benchmark` although it
+sits in a module called deprecated: it is the only constructor in Avalanche 0.6 on which all strategies run. It knows no
+class twice, so the others come from `dataset_benchmark`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.benchmarks import nc_benchmark
+from avalanche.benchmarks import dataset_benchmark, nc_benchmark
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.batches import LabelledImages, as_avalanche
 from benchmarks.config import StreamConfig
 from benchmarks.data import Dataset
 from src_plugin.errors import ConfigError
 
 
-class LabelledImages(TorchDataset[tuple[Tensor, int]]):
-    """Images and labels in memory, with the `targets` list that Avalanche asks for."""
+@dataclass(frozen=True)
+class TestSet:
+    """What one column of the accuracy matrices is measured on.
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        """Keep images, shape (n, ...), and labels, shape (n,)."""
-        self.images = images
-        self.targets: list[int] = labels.tolist()
+    Attributes:
+        images: Shape (n, ...).
+        labels: As the network is to answer them, shape (n,).
+        task: The task label that is given with them.
+    """
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.targets)
+    images: Tensor
+    labels: Tensor
+    task: int = 0
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one image and its label."""
-        return self.images[index], self.targets[index]
+    __test__ = False  # no test case, whatever pytest thinks of its name
 
 
 @dataclass(frozen=True)
 class Stream:
     """A stream of experiences and everything that is measured on it.
 
+    The accuracy matrices have a row for each experience that is trained on, and a column for each of `tests`. Each test
+    image stands in one column, that of the experience which brings its class for the first time; an experience in
+    which all classes come back has no column, so a stream with one has more rows than columns. Permuted pixels are new
+    images: there, every experience has its column.
+
     Attributes:
         classes: Labels of each experience, in the order they come.
         train_stream: Avalanche's experiences, or the single one of all images when built for joint training.
-        test_images: Test images of each experience.
-        test_labels: Their labels.
+        train_images: What their data sets are subsets of.
+        tests: What is measured after each of them.
         data: The data set the stream was cut from, complete.
     """
 
     classes: list[list[int]]
     train_stream: Any
-    test_images: list[Tensor]
-    test_labels: list[Tensor]
+    train_images: LabelledImages
+    tests: list[TestSet]
     data: Dataset
 
     @property
     def n_test(self) -> list[int]:
-        """Test images of each experience."""
-        return [len(labels) for labels in self.test_labels]
+        """Test images of each column."""
+        return [len(test.labels) for test in self.tests]
 
     @property
     def class_order(self) -> list[int]:
-        """All labels in the order they come."""
-        return [label for group in self.classes for label in group]
+        """All labels in the order they come first."""
+        return [label for group in _first_appearances(self.classes) for label in group]
 
     @property
     def class_names(self) -> list[list[str]]:
@@ -76,20 +85,29 @@ def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[li
     """Return the labels of each experience.
 
     Args:
-        config: Class order and number of classes per experience.
+        config: How the stream is split.
         n_classes: Labels are 0 to n_classes - 1.
         seed: Decides a "seeded" order; draws from a private generator.
 
     Raises:
-        ConfigError: The classes cannot be split as asked, or the order is not a permutation of all labels.
+        ConfigError: The classes cannot be split as asked, or what is listed does not name all labels.
     """
+    labels = list(range(n_classes))
+    if config.permutations is not None:
+        return [labels] * config.permutations
+    if config.experiences is not None:
+        listed = {label for group in config.experiences for label in group}
+        if listed != set(labels):
+            wrong = sorted(listed ^ set(labels))
+            raise ConfigError(f"stream.experiences must name each of the labels 0 to {n_classes - 1}; see {wrong}")
+        return config.experiences
     if isinstance(config.class_order, list):
         order = config.class_order
-        if sorted(order) != list(range(n_classes)):
+        if sorted(order) != labels:
             raise ConfigError(f"stream.class_order must name each of the labels 0 to {n_classes - 1} once; got {order}")
     else:
         is_seeded = config.class_order == "seeded"
-        order = np.random.default_rng(seed).permutation(n_classes).tolist() if is_seeded else list(range(n_classes))
+        order = np.random.default_rng(seed).permutation(n_classes).tolist() if is_seeded else labels
     sizes = config.classes_per_experience
     if sizes is None:
         n = config.n_experiences or 1
@@ -110,35 +128,106 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
     Args:
         config: Which classes come when, and how many images of each experience are trained on.
         data: All images.
-        seed: Decides a "seeded" class order.
+        seed: Decides a "seeded" class order, and the permutations of pixels.
         at_once: Give all the images that the experiences would train on as one experience (joint training); what is
             measured stays the same.
 
     Raises:
-        ConfigError: See `split_classes`.
+        ConfigError: See `split_classes`; or `at_once` with task labels.
     """
+    if at_once and config.task_labels:
+        raise ConfigError(
+            "joint training asks one head for all classes, and under stream.task_labels each experience has its own; "
+            "leave joint out of the strategies, or drop task_labels"
+        )
     classes = split_classes(config, n_classes=data.n_classes, seed=seed)
-    kept = [_rows(data.train_labels, group)[: config.samples_per_experience] for group in classes]
-    chosen = torch.cat(kept)
-    tests = [_rows(data.test_labels, group) for group in classes]
-    benchmark = nc_benchmark(
-        LabelledImages(data.train_images[chosen], data.train_labels[chosen]),
-        LabelledImages(data.test_images, data.test_labels),
-        n_experiences=1 if at_once else len(classes),
-        task_labels=False,
-        shuffle=False,
-        fixed_class_order=[label for group in classes for label in group],
-        per_exp_classes=None if at_once else {i: len(group) for i, group in enumerate(classes)},
-    )
-    return Stream(
-        classes=classes,
-        train_stream=benchmark.train_stream,
-        test_images=[data.test_images[rows] for rows in tests],
-        test_labels=[data.test_labels[rows] for rows in tests],
-        data=data,
-    )
+    if config.permutations is not None:
+        images, parts, tests = _permuted(config, data=data, seed=seed)
+    else:
+        images, parts, tests = _split(config, data=data, classes=classes)
+    whole = as_avalanche(images)
+    if config.permutations is None and config.experiences is None and not config.task_labels:
+        benchmark = nc_benchmark(
+            whole,
+            LabelledImages(data.test_images, data.test_labels),
+            n_experiences=1 if at_once else len(classes),
+            task_labels=False,
+            shuffle=False,
+            fixed_class_order=[label for group in classes for label in group],
+            per_exp_classes=None if at_once else {i: len(group) for i, group in enumerate(classes)},
+        )
+    else:
+        benchmark = dataset_benchmark(
+            [whole] if at_once else [whole.subset(part) for part in parts],
+            [as_avalanche(LabelledImages(test.images, test.labels)) for test in tests],
+        )
+    return Stream(classes=classes, train_stream=benchmark.train_stream, train_images=images, tests=tests, data=data)
 
 
-def _rows(labels: Tensor, group: list[int]) -> Tensor:
+Cut = tuple[LabelledImages, list[range], list[TestSet]]
+"""All training images, the rows of each experience among them, and what is measured."""
+
+
+def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]]) -> Cut:
+    """Cut by classes; the images of one that comes k times are cut into k equal parts, in file order."""
+    counts = Counter(label for group in classes for label in group)
+    left = {label: list(_rows(data.train_labels, [label]).tensor_split(k)) for label, k in counts.items()}
+    kept = [
+        torch.cat([left[label].pop(0) for label in group]).sort().values[: config.samples_per_experience]
+        for group in classes
+    ]
+    columns = [(i, group) for i, group in enumerate(_first_appearances(classes)) if group]
+    tested = [_rows(data.test_labels, group) for _, group in columns]
+    labels = [data.train_labels[rows] for rows in kept]
+    answers = [data.test_labels[rows] for rows in tested]
+    numbers = [0] * len(classes)
+    if config.task_labels:
+        labels = [_from_zero(part, group) for part, group in zip(labels, classes, strict=True)]
+        answers = [_from_zero(part, group) for part, group in zip(answers, classes, strict=True)]
+        numbers = list(range(len(classes)))
+    tasks = torch.cat([torch.full_like(part, k) for part, k in zip(labels, numbers, strict=True)])
+    tests = [
+        TestSet(data.test_images[rows], part, task=numbers[i])
+        for (i, _), rows, part in zip(columns, tested, answers, strict=True)
+    ]
+    images = LabelledImages(data.train_images[torch.cat(kept)], torch.cat(labels), tasks=tasks)
+    return images, _ranges([len(rows) for rows in kept]), tests
+
+
+def _permuted(config: StreamConfig, *, data: Dataset, seed: int) -> Cut:
+    """Take all classes again and again: the pixels first as they are, then in one new order per experience."""
+    assert config.permutations is not None
+    rng = np.random.default_rng(seed)
+    n_pixels = data.n_inputs
+    drawn = [rng.permutation(n_pixels) for _ in range(config.permutations - 1)]
+    orders = torch.from_numpy(np.stack([np.arange(n_pixels), *drawn]))  # (n_experiences, n_pixels)
+    n = config.samples_per_experience
+    images = LabelledImages(data.train_images[:n], data.train_labels[:n], orders=orders)
+    flat = data.test_images.flatten(1)
+    tests = [TestSet(flat[:, order].reshape(data.test_images.shape), data.test_labels) for order in orders]
+    return images, _ranges([len(images) // len(orders)] * len(orders)), tests
+
+
+def _ranges(sizes: Sequence[int]) -> list[range]:
+    """Return the rows of parts that lie one behind the other."""
+    return [range(a, b) for a, b in pairwise(accumulate(sizes, initial=0))]
+
+
+def _first_appearances(classes: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return those labels of each experience that no earlier one had."""
+    seen: set[int] = set()
+    fresh = []
+    for group in classes:
+        fresh.append([label for label in group if label not in seen])
+        seen.update(group)
+    return fresh
+
+
+def _from_zero(labels: Tensor, group: Sequence[int]) -> Tensor:
+    """Return the place of each label in its group: classes are numbered from 0 in each task, as Avalanche does it."""
+    return (labels[:, None] == torch.tensor(group)).int().argmax(dim=1).to(labels.dtype)
+
+
+def _rows(labels: Tensor, group: Sequence[int]) -> Tensor:
     """Return the indices of all samples of some classes, in file order."""
     return torch.isin(labels, torch.tensor(group)).nonzero().squeeze(1)

@@ -1,7 +1,7 @@
 """STRATEGIES: one row per method; a new method is one entry. SUFFIXES: what a name ends in to have it sleep.
 
-"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep, "+only"
-nothing but the sleep.
+"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep, "+level" of
+that the last stage alone, "+only" nothing but the sleep.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from src_plugin.errors import ConfigError, did_you_mean
 from src_plugin.presets import PRESETS
 from strategies.averaging import MeanIMMPlugin
+from strategies.established import EWC, LwF, Replay
 
 if TYPE_CHECKING:
     from src_plugin.config import SleepConfig
@@ -26,9 +27,27 @@ if TYPE_CHECKING:
 SUFFIXES: dict[str, dict[str, Any]] = {
     "+src": {},
     "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
+    "+level": {"replay": False, "settle": False},  # the outputs balanced, and no weight moved
     "+only": dict(PRESETS["src_only"].settings),  # the sleep alone, nothing settled or levelled
 }
 """End of a strategy's name -> fields of `SleepConfig` that it changes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of the methods; a row of STRATEGIES says which are its own.
+
+    Attributes:
+        memory_fraction: Exemplars that replay keeps, as a fraction of the training images of the stream.
+        ewc_lambda: Weight of EWC's penalty.
+        lwf_alpha: Weight of LwF's distillation.
+        lwf_temperature: Its temperature.
+    """
+
+    memory_fraction: float = 0.0075
+    ewc_lambda: float = 100.0
+    lwf_alpha: float = 1.0
+    lwf_temperature: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,8 @@ class TrainingSetup:
         criterion: Loss of outputs (n, n_classes) and labels (n,).
         batch_size: Images per update.
         epochs: Passes over each experience.
+        n_images: Training images of the whole stream.
+        settings: Numbers of the method.
         device: Where it is trained.
         plugins: More Avalanche plugins; the list is copied, never changed.
         sleep: Settings or preset name for strategies that end in a suffix.
@@ -55,6 +76,8 @@ class TrainingSetup:
     criterion: nn.Module
     batch_size: int
     epochs: int
+    n_images: int = 0
+    settings: Settings = Settings()
     device: str = "cpu"
     plugins: list[Any] = field(default_factory=list)
     sleep: SleepConfig | str = "auto"
@@ -93,6 +116,8 @@ class Row:
         factory: Builds the Avalanche strategy from a setup and a fresh list of plugins, which it may change.
         paper: Where the method is from.
         keeps: What it keeps from one experience to the next, besides the model.
+        settings: Fields of `Settings` that it reads.
+        is_counted: Whether the `kept_bytes` of its plugins are all that it keeps.
         sleeps: Whether a suffix can be added.
         at_once: Whether it trains on all experiences together, as one.
     """
@@ -100,6 +125,8 @@ class Row:
     factory: Callable[[TrainingSetup, list[Any]], Any]
     paper: str
     keeps: str
+    settings: tuple[str, ...] = ()
+    is_counted: bool = True
     sleeps: bool = True
     at_once: bool = False
 
@@ -108,8 +135,21 @@ def _naive(setup: TrainingSetup, plugins: list[Any]) -> Any:
     return Naive(**_common(setup, plugins))
 
 
-def _average(setup: TrainingSetup, plugins: list[Any]) -> Any:
-    return Naive(**_common(setup, [*plugins, MeanIMMPlugin()]))
+def _naive_with(make: Callable[[TrainingSetup], Any]) -> Callable[[TrainingSetup, list[Any]], Any]:
+    """Return a factory of plain fine-tuning with one more plugin, behind those that are given: sleep comes first."""
+    return lambda setup, plugins: _naive(setup, [*plugins, make(setup)])
+
+
+def _replay(setup: TrainingSetup) -> Replay:
+    return Replay(fraction=setup.settings.memory_fraction, n_images=setup.n_images)
+
+
+def _ewc(setup: TrainingSetup) -> EWC:
+    return EWC(ewc_lambda=setup.settings.ewc_lambda)
+
+
+def _lwf(setup: TrainingSetup) -> LwF:
+    return LwF(alpha=setup.settings.lwf_alpha, temperature=setup.settings.lwf_temperature)
 
 
 STRATEGIES: dict[str, Row] = {
@@ -119,15 +159,34 @@ STRATEGIES: dict[str, Row] = {
         keeps="nothing",
     ),
     "average": Row(
-        factory=_average,
+        factory=_naive_with(lambda setup: MeanIMMPlugin()),
         paper="weights averaged over experiences at 1/k (mean-IMM, Lee et al. 2017)",
         keeps="nothing but the number of experiences",
         sleeps=False,
+    ),
+    "replay": Row(
+        factory=_naive_with(_replay),
+        paper="rehearsal of random exemplars, balanced over classes (experience replay)",
+        keeps="exemplars with their labels",
+        settings=("memory_fraction",),
+    ),
+    "ewc": Row(
+        factory=_naive_with(_ewc),
+        paper="elastic weight consolidation (Kirkpatrick et al. 2017, PNAS)",
+        keeps="Fisher information and a copy of the weights, for every experience",
+        settings=("ewc_lambda",),
+    ),
+    "lwf": Row(
+        factory=_naive_with(_lwf),
+        paper="learning without forgetting (Li & Hoiem 2016, ECCV)",
+        keeps="a copy of the network, as teacher",
+        settings=("lwf_alpha", "lwf_temperature"),
     ),
     "joint": Row(
         factory=_naive,
         paper="training on all experiences together, the upper bound ('parallel' in Tadros et al. 2022, Table 1)",
         keeps="all images",
+        is_counted=False,
         at_once=True,
     ),
 }

@@ -14,6 +14,10 @@ TINY: dict[str, Any] = {
     "strategies": ["naive", "joint"],
 }
 
+TASKS = {"dataset": "digits", "n_experiences": 5, "task_labels": True}
+PERMUTED = {"dataset": "digits", "permutations": 2}
+RETURNING = {"dataset": "digits", "experiences": [[0, 1], [2, 3, 0], [4, 5, 6, 7, 8, 9], [1, 0]]}
+
 CONFIG: dict[str, Any] = {
     "stream": {"dataset": "digits"},
     "model": {},

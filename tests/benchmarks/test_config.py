@@ -13,7 +13,7 @@ from src_plugin.errors import ConfigError
 from strategies import find_row
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RUNNABLE = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "base.yaml")
+RUNNABLE = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.startswith(("base", "regimes")))
 
 COMPLETE = """
 stream: {dataset: digits, n_experiences: 5}
@@ -90,7 +90,23 @@ def test_an_unknown_name_is_answered_with_the_file_and_the_nearest_one(tmp_path:
         (("epochs: 1", "epochs: 1, optimizer: adam, momentum: 0.9"), "momentum is a setting of sgd"),
         (("hidden: [20]", "hidden: [20], output: relux"), "model.output.*'relu'"),
         (("hidden: [20]", "hidden: [20, 30], kind: simple_mlp, bias: true"), "all of the same size"),
-        (("n_experiences: 5", "n_experiences: 5, classes_per_experience: [10]"), "one of them"),
+        (
+            ("n_experiences: 5", "n_experiences: 5, permutations: 3"),
+            "one of them.*here is n_experiences and permutations",
+        ),
+        (("n_experiences: 5", "samples_per_experience: 5"), "one of them.*here is none"),
+        (("n_experiences: 5", "permutations: 3, task_labels: true"), "permutations .* takes no task_labels"),
+        (
+            ("n_experiences: 5", "experiences: [[0], [1]], class_order: seeded"),
+            "experiences leaves no choice of class_",
+        ),
+        (("n_experiences: 5", "experiences: [[0, 1], [2, 3, 2]]"), r"\[2, 3, 2\] names a class twice"),
+        (
+            ("[20]}", "[20], output: relu}\nsettings: {memory_fraction: 2}"),
+            "settings.memory_fraction.*less than or equal",
+        ),
+        (("5}\nmodel: {", "5, task_labels: true}\nmodel: {output: relu, "), "model.output must be linear"),
+        (("5}", "5, task_labels: true}\nsleep: {reference: seen_classes}"), "use reference: none"),
         (("strategies: [naive]", ""), "strategies.*required"),
     ],
 )
@@ -155,3 +171,28 @@ def test_the_hash_follows_what_can_move_a_number_and_nothing_else(tiny: RunConfi
     deeper = changed(sleep={"set": {"depth": 0.4}})
     assert _hash(deeper, "naive+src") != _hash(tiny, "naive+src")
     assert _hash(deeper, "naive") == _hash(tiny, "naive")  # naive does not sleep
+
+
+def test_only_the_settings_a_strategy_reads_are_part_of_its_hash(tiny: RunConfig) -> None:
+    raw = tiny.model_dump()
+    other = RunConfig.model_validate({**raw, "settings": {"memory_fraction": 0.02, "ewc_lambda": 7.0}})
+    assert resolve(other, "replay+src")["settings"] == {"memory_fraction": 0.02}
+    assert resolve(other, "lwf")["settings"] == {"lwf_alpha": 1.0, "lwf_temperature": 2.0}
+    assert "settings" not in resolve(other, "naive+src")
+    assert _hash(other, "replay") != _hash(tiny, "replay")
+    assert _hash(other, "lwf") == _hash(tiny, "lwf")
+    assert _hash(other, "naive") == _hash(tiny, "naive")
+
+
+def test_fields_that_came_later_are_resolved_only_where_they_are_used(tiny: RunConfig) -> None:
+    later = {"experiences", "permutations", "task_labels"}
+    assert not later & resolve(tiny, "naive")["stream"].keys()
+    raw = {**tiny.model_dump(), "stream": {"dataset": "digits", "n_experiences": 5, "task_labels": True}}
+    assert later & resolve(RunConfig.model_validate(raw), "naive")["stream"].keys() == {"task_labels"}
+
+
+def test_records_that_exist_keep_their_names() -> None:
+    folder = CONFIGS.parent / "benchmarks" / "results" / "split_digits"
+    config = load_config(CONFIGS / "split_digits.yaml")
+    for strategy in ("naive", "joint", "average"):
+        assert (folder / strategy / f"seed0-{_hash(config, strategy)}.json").is_file()

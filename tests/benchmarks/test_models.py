@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from avalanche.models.utils import avalanche_model_adaptation
 from torch import nn
 
-from benchmarks.config import ModelConfig, TrainingConfig
-from benchmarks.models import PlainDropout, SquaredError, StraightThroughReLU, build_model, build_optimizer
+from benchmarks.config import ModelConfig, StreamConfig, TrainingConfig
+from benchmarks.data import Dataset
+from benchmarks.models import (
+    MultiHead,
+    PlainDropout,
+    SquaredError,
+    StraightThroughReLU,
+    build_model,
+    build_optimizer,
+)
+from benchmarks.streams import build_stream
 
 
 def build(**settings: object) -> nn.Module:
@@ -81,3 +91,32 @@ def test_optimizers_get_their_settings(name: str, kind: type) -> None:
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.02, 0.3)
     assert group.get("momentum", 0.7) == 0.7
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"hidden": []}, {"kind": "simple_mlp", "hidden": [9, 9], "bias": True, "dropout": 0.5}],
+    ids=["mlp", "linear", "simple_mlp"],
+)
+def test_a_head_comes_with_its_task_on_a_shared_trunk(digits: Dataset, kind: dict[str, object]) -> None:
+    config = ModelConfig.model_validate({"hidden": [12, 8], **kind})
+    model = build_model(config, n_inputs=64, n_classes=None)
+    assert isinstance(model, MultiHead)
+    stream = StreamConfig(dataset="digits", classes_per_experience=[2, 3, 5], task_labels=True)
+    experiences = build_stream(stream, data=digits, seed=0).train_stream
+    assert [model.has_head(task) for task in range(3)] == [False] * 3
+    for experience in experiences[:2]:
+        avalanche_model_adaptation(model, experience)
+    assert [model.has_head(task) for task in range(3)] == [True, True, False]
+    model.eval()
+    x = digits.test_images[:4]
+    assert model(x, 0).shape == (4, 2)
+    assert model(x, 1).shape == (4, 3)
+    features = model.trunk(x)
+    for task in (0, 1):
+        own = model.heads.classifiers[str(task)].classifier
+        torch.testing.assert_close(model(x, task), own(features))
+    assert set(model(x, None)) == {0, 1}  # outputs of all tasks: what LwF distils
+    mixed = model(x, torch.tensor([0, 1, 1, 0]))
+    torch.testing.assert_close(mixed[1:3], model(x, 1)[1:3])
+    torch.testing.assert_close(mixed[[0, 3], :2], model(x, 0)[[0, 3]])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.batches import WholeBatches
 from benchmarks.config import RunConfig
 from benchmarks.data import Dataset
 from benchmarks.records import Record
 from benchmarks.runner import SeenClasses, SleepListener, accuracies, run
 from benchmarks.streams import build_stream
+from lab_samples import PERMUTED, RETURNING, TASKS
 from src_plugin.errors import ConfigError
 
 
@@ -149,6 +152,81 @@ def test_equal_outputs_count_as_the_first_class(tiny: RunConfig, digits: Dataset
     stream = build_stream(tiny.stream, data=digits, seed=0)
     zeros = int((digits.test_labels == 0).sum())
     assert accuracies(Dead(), stream) == [zeros / stream.n_test[0], 0.0, 0.0]
+
+
+def on(config: RunConfig, stream: Mapping[str, object]) -> RunConfig:
+    return RunConfig.model_validate({**config.model_dump(), "stream": stream})
+
+
+def test_tasks_are_measured_with_their_label_and_count_nothing_before_they_begin(
+    tiny: RunConfig, digits: Dataset
+) -> None:
+    record = run(on(tiny, TASKS), strategy="naive", seed=0, data=digits)
+    assert record.accuracy is not None
+    for i, row in enumerate(record.accuracy):
+        assert row[i] > 0.8
+        assert min(row[:i], default=1.0) > 0.4  # no class competes with those of another task
+        assert row[i + 1 :] == [0.0] * (4 - i)
+    assert record.experiences[1] == ["2", "3"]
+
+
+def test_permuted_pixels_are_learnt_and_measured_in_their_order(tiny: RunConfig, digits: Dataset) -> None:
+    record = run(on(tiny, PERMUTED), strategy="naive", seed=0, data=digits)
+    assert record.accuracy is not None
+    assert record.n_test == [450, 450]
+    assert record.accuracy[0][0] > 0.7
+    assert record.accuracy[0][1] < 0.4  # the same digits, but not as it knows them
+    assert record.accuracy[1][1] > 0.7
+
+
+def test_a_class_that_comes_back_is_measured_once(tiny: RunConfig, digits: Dataset) -> None:
+    record = run(on(tiny, RETURNING), strategy="naive", seed=0, data=digits)
+    assert record.accuracy is not None
+    assert record.final_accuracy is not None
+    assert [len(row) for row in record.accuracy] == [3] * 4  # the last experience brings nothing to measure
+    assert sum(record.n_test) == 450
+    assert record.accuracy[2][0] < 0.2
+    assert record.accuracy[3][0] > 0.8  # 0 and 1 are learnt again
+    right = sum(a * n for a, n in zip(record.accuracy[3], record.n_test, strict=True))
+    assert record.final_accuracy == pytest.approx(right / 450)
+
+
+def test_whole_batches_are_in_use_and_give_the_same_record(
+    tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tiny, strategy="replay", seed=0, data=digits)
+    calls = []
+    monkeypatch.setattr(WholeBatches, "before_training_exp", lambda self, strategy, **kwargs: calls.append(strategy))
+    stock = run(tiny, strategy="replay", seed=0, data=digits)
+    assert len(calls) == 3
+    assert without_time(stock) == without_time(whole)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kept"),
+    [
+        ("replay", 45 * (64 * 4 + 8)),  # a tenth of 450 images of 8 x 8 pixels, float32, and a label each
+        ("ewc", 3 * 2 * 4 * (64 * 30 + 30 * 20 + 20 * 10)),  # Fisher information and anchors of three experiences
+        ("lwf", 4 * (64 * 30 + 30 * 20 + 20 * 10) + 8 * 10),  # a copy of the network, and ten class numbers
+    ],
+)
+def test_what_a_method_keeps_is_recorded(tiny: RunConfig, digits: Dataset, strategy: str, kept: int) -> None:
+    config = changed(tiny, settings={"memory_fraction": 0.1, "ewc_lambda": 10.0})
+    record = run(config, strategy=strategy, seed=0, data=digits)
+    assert record.status == "done"
+    assert record.kept_bytes == kept
+    slept = run(config, strategy=f"{strategy}+src", seed=0, data=digits)
+    assert slept.kept_bytes is not None
+    assert slept.kept_bytes > kept
+
+
+def test_settings_of_a_method_reach_it(tiny: RunConfig, digits: Dataset) -> None:
+    gentle = run(changed(tiny, settings={"ewc_lambda": 0.0}), strategy="ewc", seed=0, data=digits)
+    strict = run(changed(tiny, settings={"ewc_lambda": 10.0}), strategy="ewc", seed=0, data=digits)
+    assert gentle.accuracy is not None
+    assert strict.accuracy is not None
+    assert strict.accuracy[0] == gentle.accuracy[0]  # nothing to protect yet
+    assert strict.accuracy[2] != gentle.accuracy[2]
 
 
 def test_the_listener_gives_each_row_once() -> None:

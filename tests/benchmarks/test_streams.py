@@ -1,4 +1,4 @@
-"""Streams: which classes and which images come when."""
+"""Streams: which classes and which images come when, and what is measured on them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,22 @@ def classes_of(stream: Stream) -> list[set[int]]:
     return [set(experience.dataset.targets) for experience in stream.train_stream]
 
 
+def listed(*groups: list[int], **changes: object) -> StreamConfig:
+    return config(n_experiences=None, experiences=list(groups), **changes)
+
+
+def permuted(n: int, **changes: object) -> StreamConfig:
+    return config(n_experiences=None, permutations=n, **changes)
+
+
 def images_of(stream: Stream, i: int) -> torch.Tensor:
     dataset = stream.train_stream[i].dataset
     return torch.stack([dataset[k][0] for k in range(len(dataset))])
+
+
+def labelled(stream: Stream, i: int) -> dict[tuple[float, ...], int]:
+    dataset = stream.train_stream[i].dataset
+    return {tuple(x.flatten().tolist()): y for x, y, _ in (dataset[k] for k in range(len(dataset)))}
 
 
 def as_set(images: torch.Tensor) -> set[tuple[float, ...]]:
@@ -40,8 +53,8 @@ def test_no_image_is_lost_or_used_twice(digits: Dataset) -> None:
     stream = build_stream(config(), data=digits, seed=0)
     assert sum(len(experience.dataset) for experience in stream.train_stream) == len(digits.train_labels)
     assert sum(stream.n_test) == len(digits.test_labels)
-    for labels, group in zip(stream.test_labels, stream.classes, strict=True):
-        assert set(labels.tolist()) == set(group)
+    for test, group in zip(stream.tests, stream.classes, strict=True):
+        assert set(test.labels.tolist()) == set(group)
 
 
 def test_uneven_experiences(digits: Dataset) -> None:
@@ -82,8 +95,106 @@ def test_a_seeded_order_follows_the_seed_and_a_fixed_one_does_not() -> None:
         ({"n_experiences": 3}, "do not split into 3 equal"),
         ({"n_experiences": None, "classes_per_experience": [5, 4]}, "sums to 9, but digits has 10"),
         ({"class_order": [0, 1, 2, 3, 4, 5, 6, 7, 8, 8]}, "each of the labels 0 to 9 once"),
+        ({"n_experiences": None, "experiences": [[0, 1, 2, 3], [4, 5, 6, 11]]}, r"labels 0 to 9; see \[7, 8, 9, 11\]"),
     ],
 )
 def test_impossible_splits_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         split_classes(config(**changes), n_classes=10, seed=0)
+
+
+def test_listing_each_class_once_gives_the_images_of_the_plain_stream(digits: Dataset) -> None:
+    order = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+    plain = build_stream(config(class_order=order, samples_per_experience=50), data=digits, seed=0)
+    same = build_stream(listed(*plain.classes, samples_per_experience=50), data=digits, seed=0)
+    assert same.class_order == order
+    for i in range(5):
+        assert labelled(same, i) == labelled(plain, i)
+        assert torch.equal(same.tests[i].images, plain.tests[i].images)
+        assert torch.equal(same.tests[i].labels, plain.tests[i].labels)
+
+
+RETURNING = ([0, 1, 2, 3], [4, 0], [5, 6, 7, 8, 9], [1, 0])
+
+
+def test_a_class_that_comes_back_brings_images_of_its_own(digits: Dataset) -> None:
+    stream = build_stream(listed(*RETURNING), data=digits, seed=0)
+    assert classes_of(stream) == [set(group) for group in RETURNING]
+    zeros = [
+        torch.stack([x for x, y, _ in (e.dataset[k] for k in range(len(e.dataset))) if y == 0])
+        for e in (stream.train_stream[i] for i in (0, 1, 3))
+    ]
+    assert torch.equal(torch.cat(zeros), digits.train_images[digits.train_labels == 0])  # in file order, none twice
+    assert max(map(len, zeros)) - min(map(len, zeros)) <= 1
+    assert sum(len(experience.dataset) for experience in stream.train_stream) == len(digits.train_labels)
+
+
+def test_test_images_stand_in_the_column_of_the_first_appearance(digits: Dataset) -> None:
+    stream = build_stream(listed(*RETURNING), data=digits, seed=0)
+    assert [set(test.labels.tolist()) for test in stream.tests] == [{0, 1, 2, 3}, {4}, {5, 6, 7, 8, 9}]
+    assert sum(stream.n_test) == len(digits.test_labels)
+    assert stream.class_order == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert stream.class_names[3] == ["1", "0"]
+
+
+def numbered(n_train: int = 6, n_test: int = 4) -> Dataset:
+    """Return images whose pixels are 0, 1, 2, ...: what became of them shows where each came from."""
+    image = torch.arange(12.0).reshape(1, 3, 4)
+    return Dataset(
+        name="numbered",
+        train_images=image.repeat(n_train, 1, 1, 1),
+        train_labels=torch.arange(n_train) % 2,
+        test_images=image.repeat(n_test, 1, 1, 1),
+        test_labels=torch.arange(n_test) % 2,
+        class_names=("even", "odd"),
+    )
+
+
+def test_each_permuted_experience_has_one_order_of_its_own_for_training_and_test() -> None:
+    stream = build_stream(permuted(3), data=numbered(), seed=0)
+    orders = [test.images[0].flatten().tolist() for test in stream.tests]
+    assert orders[0] == list(range(12))  # pixels as they are
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    for i, order in enumerate(orders):
+        assert sorted(order) == list(range(12))
+        images = images_of(stream, i)
+        assert images.shape == (6, 1, 3, 4)
+        assert all(image.flatten().tolist() == order for image in [*images, *stream.tests[i].images])
+        assert stream.tests[i].labels.tolist() == [0, 1, 0, 1]
+    assert stream.classes == [[0, 1]] * 3
+    assert stream.class_order == [0, 1]
+
+
+def test_permutations_follow_the_seed_and_leave_the_global_generators_alone() -> None:
+    state = torch.get_rng_state()
+    second = [
+        build_stream(permuted(2), data=numbered(), seed=seed).tests[1].images[0].flatten().tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert second[0] == second[1] != second[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_joint_training_on_permutations_gets_all_of_them() -> None:
+    stream = build_stream(permuted(3, samples_per_experience=5), data=numbered(), seed=0, at_once=True)
+    assert len(stream.train_stream) == 1
+    apart = build_stream(permuted(3, samples_per_experience=5), data=numbered(), seed=0)
+    assert torch.equal(images_of(stream, 0), torch.cat([images_of(apart, i) for i in range(3)]))
+    assert stream.n_test == [4, 4, 4]
+
+
+def test_task_labels_number_experiences_and_the_classes_in_each(digits: Dataset) -> None:
+    order = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+    stream = build_stream(config(class_order=order, task_labels=True), data=digits, seed=0)
+    plain = build_stream(config(class_order=order), data=digits, seed=0)
+    assert [experience.task_labels for experience in stream.train_stream] == [[0], [1], [2], [3], [4]]
+    assert [test.task for test in stream.tests] == [0, 1, 2, 3, 4]
+    for i, (a, b) in enumerate([(3, 1), (4, 5), (9, 2), (6, 8), (7, 0)]):
+        assert {image: (a, b)[label] for image, label in labelled(stream, i).items()} == labelled(plain, i)
+        assert [(a, b)[label] for label in stream.tests[i].labels] == plain.tests[i].labels.tolist()
+        assert torch.equal(stream.tests[i].images, plain.tests[i].images)
+
+
+def test_joint_training_with_task_labels_is_refused(digits: Dataset) -> None:
+    with pytest.raises(ConfigError, match="leave joint out"):
+        build_stream(config(task_labels=True), data=digits, seed=0, at_once=True)

@@ -2,87 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from avalanche.benchmarks import nc_benchmark
 from avalanche.core import SupervisedPlugin
-from torch import nn
-from torch.utils.data import TensorDataset
 
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
-from strategies import STRATEGIES, SUFFIXES, TrainingSetup, build_strategy, find_row, sleep_of
+from strategies import STRATEGIES, SUFFIXES, Settings, build_strategy, find_row, sleep_of
+from strategy_samples import N_CLASSES, Points, accuracy, equal, setup, train, weights
 
-N_CLASSES = 4
 SLEEPERS = [name for name, row in STRATEGIES.items() if row.sleeps]
-
-
-class Points(TensorDataset):
-    """Four well separated clusters in the positive orthant: sleep needs inputs that are not negative."""
-
-    def __init__(self, per_class: int, seed: int) -> None:
-        rng = torch.Generator().manual_seed(seed)
-        labels = torch.arange(N_CLASSES).repeat_interleave(per_class)
-        centres = torch.eye(N_CLASSES).repeat_interleave(3, dim=1)  # (4, 12)
-        super().__init__((centres[labels] + 0.1 * torch.rand(len(labels), 12, generator=rng)), labels)
-        self.targets = labels.tolist()
-
-
-def experiences(*, at_once: bool) -> Any:
-    return nc_benchmark(
-        Points(40, 0),
-        Points(20, 1),
-        n_experiences=1 if at_once else 2,
-        task_labels=False,
-        shuffle=False,
-        fixed_class_order=list(range(N_CLASSES)),
-    ).train_stream
-
-
-def setup(seed: int = 0, **changes: Any) -> TrainingSetup:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(12, 16, bias=False), nn.ReLU(), nn.Linear(16, N_CLASSES, bias=False))
-    given = TrainingSetup(
-        model=model,
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
-        criterion=nn.CrossEntropyLoss(),
-        batch_size=10,
-        epochs=5,
-        seed=seed,
-    )
-    return replace(given, **changes)
-
-
-def train(name: str, given: TrainingSetup) -> Iterator[Any]:
-    """Train on one experience after the other, yielding the strategy after each."""
-    strategy = build_strategy(name, given)
-    for experience in experiences(at_once=find_row(name)[0].at_once):
-        strategy.train(experience)
-        yield strategy
-
-
-def accuracy(model: nn.Module, classes: set[int]) -> float:
-    images, labels = Points(20, 1).tensors
-    rows = torch.isin(labels, torch.tensor(sorted(classes)))
-    with torch.no_grad():
-        return (model.eval()(images[rows]).argmax(1) == labels[rows]).float().mean().item()
-
-
-def weights(name: str, given: TrainingSetup) -> list[torch.Tensor]:
-    *_, strategy = train(name, given)
-    return [parameter.detach().clone() for parameter in strategy.model.parameters()]
-
-
-def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -108,7 +41,7 @@ def test_same_seed_same_weights_other_seed_others(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*STRATEGIES, *(name + end for name in SLEEPERS for end in SUFFIXES)])
 def test_the_callers_plugins_are_used_and_their_list_is_left_alone(name: str) -> None:
-    class Counter(SupervisedPlugin):  # type: ignore[type-arg, misc]
+    class Counter(SupervisedPlugin):  # type: ignore[misc]
         seen = 0
 
         def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
@@ -133,14 +66,14 @@ def test_no_sleep_steps_means_the_very_same_weights(name: str) -> None:
 
 
 def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:
-    naive, slept, settled = (weights(name, setup()) for name in ("naive", "naive+src", "naive+settle"))
-    assert not equal(slept, naive)
-    assert not equal(settled, naive)
-    assert not equal(slept, settled)
+    trained = {end: weights(f"naive{end}", setup()) for end in ("", *SUFFIXES)}
+    for a, b in combinations(trained, 2):
+        assert not equal(trained[a], trained[b]), (a, b)
 
 
-def test_settling_alone_leaves_out_the_sleep_and_nothing_else() -> None:
+def test_suffixes_leave_out_what_they_say_and_nothing_else() -> None:
     assert sleep_of("naive+settle", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7, replay=False)
+    assert sleep_of("naive+level", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7, replay=False, settle=False)
     assert sleep_of("naive+src", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7)
     with pytest.raises(ConfigError, match="nothing is left of it; use a preset that does, such as auto"):
         build_strategy("naive+settle", setup(sleep="paper/patches"))
@@ -151,7 +84,7 @@ def test_averages_of_weights_are_those_of_all_experiences_so_far() -> None:
     starts: list[list[torch.Tensor]] = []
     ends: list[list[torch.Tensor]] = []
 
-    class Recorder(SupervisedPlugin):  # type: ignore[type-arg, misc]
+    class Recorder(SupervisedPlugin):  # type: ignore[misc]
         def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
             starts.append([p.detach().clone() for p in strategy.model.parameters()])
 
@@ -193,3 +126,4 @@ def test_what_cannot_sleep_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_row_says_where_it_is_from_and_what_it_keeps(row: Any) -> None:
     assert len(row.paper) > 10
     assert row.keeps
+    assert set(row.settings) <= {field.name for field in fields(Settings)}

@@ -1,0 +1,85 @@
+"""For the tests of strategies: four clusters of points in two experiences, and what trains on them in a moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from avalanche.benchmarks import nc_benchmark
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from strategies import Settings, TrainingSetup, build_strategy, find_row
+
+N_CLASSES = 4
+
+
+class Points(TensorDataset):
+    """Four clusters, apart but on a background that all share, so that new classes crowd out old ones.
+
+    All in the positive orthant: sleep needs inputs that are not negative.
+    """
+
+    def __init__(self, per_class: int, seed: int) -> None:
+        rng = torch.Generator().manual_seed(seed)
+        labels = torch.arange(N_CLASSES).repeat_interleave(per_class)
+        centres = torch.eye(N_CLASSES).repeat_interleave(3, dim=1)  # (4, 12)
+        super().__init__(0.6 + centres[labels] + 0.1 * torch.rand(len(labels), 12, generator=rng), labels)
+        self.targets = labels.tolist()
+
+
+def experiences(*, at_once: bool) -> Any:
+    return nc_benchmark(
+        Points(40, 0),
+        Points(20, 1),
+        n_experiences=1 if at_once else 2,
+        task_labels=False,
+        shuffle=False,
+        fixed_class_order=list(range(N_CLASSES)),
+    ).train_stream
+
+
+def setup(seed: int = 0, **changes: Any) -> TrainingSetup:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(12, 16, bias=False), nn.ReLU(), nn.Linear(16, N_CLASSES, bias=False))
+    given = TrainingSetup(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
+        criterion=nn.CrossEntropyLoss(),
+        batch_size=10,
+        epochs=5,
+        n_images=len(Points(40, 0)),
+        settings=Settings(memory_fraction=0.1),  # 16 exemplars
+        seed=seed,
+    )
+    return replace(given, **changes)
+
+
+def train(name: str, given: TrainingSetup) -> Iterator[Any]:
+    """Train on one experience after the other, yielding the strategy after each."""
+    strategy = build_strategy(name, given)
+    for experience in experiences(at_once=find_row(name)[0].at_once):
+        strategy.train(experience)
+        yield strategy
+
+
+def accuracy(model: nn.Module, classes: set[int]) -> float:
+    images, labels = Points(20, 1).tensors
+    rows = torch.isin(labels, torch.tensor(sorted(classes)))
+    with torch.no_grad():
+        return float((model.eval()(images[rows]).argmax(1) == labels[rows]).float().mean())
+
+
+def weights(name: str, given: TrainingSetup) -> list[torch.Tensor]:
+    *_, strategy = train(name, given)
+    return [parameter.detach().clone() for parameter in strategy.model.parameters()]
+
+
+def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
