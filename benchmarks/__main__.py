@@ -1,4 +1,4 @@
-"""Command line of the laboratory: run | table | kernel. Parses, calls, prints; errors of our own become one line."""
+"""Command line of the laboratory: run | regimes | table | kernel. Parses, calls, prints; own errors become one line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.config import RunConfig, load_config
 from src_plugin.errors import SRCError
+
+if TYPE_CHECKING:  # what these import takes seconds, and complains until `main` asks it not to
+    from benchmarks.config import RunConfig
+    from benchmarks.records import Record
+    from benchmarks.suite import Job
 
 INTERRUPTED = 130
 
@@ -23,13 +28,16 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what a config says and has no record yet; print a table, draw a picture")
     run.add_argument("config", type=Path, help="a file of configs/, e.g. configs/split_digits.yaml")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the config")
-    run.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
-    run.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data set's files; default: data")
-    run.add_argument("--download", action="store_true", help="let torchvision fetch missing files into --data-root")
-    run.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of records; default: runs")
-    run.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
-    run.add_argument("--device", default="cpu", help="where networks are trained: cpu (default), cuda, cuda:1, ...")
-    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, and stop")
+    _add_conditions(run)
+
+    regimes = commands.add_parser("regimes", help="run a matrix of regimes; print it as a table, draw a heat map")
+    regimes.add_argument("matrix", type=Path, help="a matrix of configs/, e.g. configs/regimes_digits.yaml")
+    regimes.add_argument("--only", nargs="+", metavar="NAME", help="some of its regimes; default: all")
+    regimes.add_argument("--datasets", nargs="+", metavar="NAME", help="some of its data sets; default: all")
+    regimes.add_argument("--methods", nargs="+", metavar="NAME", help="run some of its methods; the table shows all")
+    regimes.add_argument("--table-only", action="store_true", help="run nothing; table and picture from what is there")
+    regimes.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
+    _add_conditions(regimes)
 
     table = commands.add_parser("table", help="print tables from records alone")
     table.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
@@ -40,8 +48,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_conditions(command: argparse.ArgumentParser) -> None:
+    """Add what `run` and `regimes` share."""
+    add = command.add_argument
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    roots = "folder with a data set's files; give it again for another folder; default: data"
+    add("--data-root", type=Path, action="append", default=[], metavar="DIR", help=roots)
+    add("--download", action="store_true", help="let torchvision fetch missing files into --data-root")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of records; default: runs")
+    add("--workers", type=int, default=1, metavar="N", help="runs made at the same time, in processes; default: 1")
+    threads = "threads of torch; default: torch's own choice, with more workers one each"
+    add("--threads", type=int, metavar="N", help=threads)
+    add("--device", default="cpu", help="where networks are trained: cpu (default), cuda, cuda:1, ...")
+    add("--dry-run", action="store_true", help="check everything, say what would run, and stop")
+
+
 def _run(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.suite import plan, read_done, run_suite
+    from benchmarks.config import load_config
+    from benchmarks.suite import plan
 
     config = load_config(options.config)
     strategies = list(dict.fromkeys(options.strategies or config.strategies))
@@ -49,19 +73,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     _check(config, strategies, options)
     jobs = plan(config, strategies=strategies, seeds=seeds, out=options.out)
     if options.dry_run:
-        for job in jobs:
-            state = "done" if read_done(job, console) else "to run"
-            console.print(f"{state:>6}  {job.name}  {job.path}", soft_wrap=True, highlight=False, markup=False)
-        return 0
-    records = run_suite(
-        config,
-        jobs,
-        console=console,
-        data_root=options.data_root,
-        download=options.download,
-        device=options.device,
-        threads=options.threads,
-    )
+        return _say_what_would_run(jobs, console)
+    records = _run_jobs(jobs, options, console)
 
     from benchmarks.picture import draw
     from benchmarks.tables import describe, make_table
@@ -74,6 +87,64 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return 1 if any(record.status == "failed" for record in records) else 0
 
 
+def _regimes(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.heat_map import draw_heat_map
+    from benchmarks.matrix import around_marks, describe_matrix, make_rows, make_tables, write_matrix
+    from benchmarks.records import read_record
+    from benchmarks.regimes import load_matrix
+    from benchmarks.suite import plan_matrix
+
+    matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
+    _check_conditions(options)
+    if options.write is not None:
+        around_marks(options.write)  # not only after hours
+    seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
+    jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
+    if options.dry_run:
+        return _say_what_would_run(jobs, console)
+    made = [] if options.table_only else _run_jobs(jobs, options, console)
+    every = plan_matrix(matrix, methods=None, seeds=seeds, out=out)
+    records = [read_record(job.path) for job in every if job.path.exists()]
+    if not records:
+        raise SRCError(f"{out} has no records of {options.matrix} with these seeds; without --table-only they are made")
+
+    rows = make_rows(matrix, records)
+    for table in make_tables(matrix, rows):
+        console.print(table)
+    console.print(describe_matrix(records), style="dim", highlight=False)
+    picture = draw_heat_map(rows, out / "heat_map.png", title=matrix.title, note=describe_matrix(records))
+    console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
+    if options.write is not None:
+        write_matrix(options.write, rows=rows, records=records)
+        console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
+    return 1 if any(record.status == "failed" for record in made) else 0
+
+
+def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
+    from benchmarks.suite import read_done
+
+    is_one = len({job.config.name for job in jobs}) == 1
+    for job in jobs:
+        state = "done" if read_done(job, console) else "to run"
+        name = job.name if is_one else job.full_name
+        console.print(f"{state:>6}  {name}  {job.path}", soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
+def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console) -> list[Record]:
+    from benchmarks.suite import run_suite
+
+    return run_suite(
+        jobs,
+        console=console,
+        data_roots=options.data_root,
+        download=options.download,
+        device=options.device,
+        threads=options.threads,
+        workers=options.workers,
+    )
+
+
 def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Namespace) -> None:
     """Refuse, before anything runs, what could not run."""
     from benchmarks.data import DATASETS
@@ -82,15 +153,23 @@ def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Names
     if config.stream.dataset not in DATASETS:
         near = did_you_mean(config.stream.dataset, DATASETS)
         raise ConfigError(f"{options.config}: stream.dataset: unknown dataset {config.stream.dataset!r}{near}")
-    if options.threads is not None and options.threads < 1:
-        raise ConfigError(f"--threads must be 1 or more; got {options.threads}")
-    if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
-        raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
-    _check_device(options.device)
+    _check_conditions(options)
     from strategies import find_row
 
     for strategy in strategies:
         find_row(strategy)
+
+
+def _check_conditions(options: argparse.Namespace) -> None:
+    from src_plugin.errors import ConfigError
+
+    if options.threads is not None and options.threads < 1:
+        raise ConfigError(f"--threads must be 1 or more; got {options.threads}")
+    if options.workers < 1:
+        raise ConfigError(f"--workers must be 1 or more; got {options.workers}")
+    if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
+        raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
+    _check_device(options.device)
 
 
 def _check_device(device: str) -> None:
@@ -143,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:  # a file or a pipe has no width of its own; 80 columns would cut the table
         console = Console(width=120)
     try:
-        return {"run": _run, "table": _table}[options.command](options, console)
+        return {"run": _run, "regimes": _regimes, "table": _table}[options.command](options, console)
     except SRCError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

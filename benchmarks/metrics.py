@@ -1,4 +1,4 @@
-"""Numbers computed from an accuracy matrix; pure functions, nothing is stored.
+"""Numbers computed from accuracies; pure functions, nothing is stored.
 
 `accuracy[i, j]` is the accuracy on the test images of experience j after training on experience i (and after the sleep,
 if there was one): a fraction in [0, 1], shape (n_trained, n_experiences). Joint training has one row.
@@ -6,10 +6,12 @@ if there was one): a fraction in [0, 1], shape (n_trained, n_experiences). Joint
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 
 def _matrix(accuracy: ArrayLike) -> NDArray[np.float64]:
@@ -106,3 +108,41 @@ def seen_accuracy(accuracy: ArrayLike, n_test: Sequence[int]) -> list[float]:
     n_trained, n_experiences = matrix.shape
     seen = [n_experiences] if n_trained == 1 else range(1, n_trained + 1)
     return [pooled_accuracy(row[:k], n_test[:k]) for row, k in zip(matrix, seen, strict=True)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean over pairs, and how sure it is.
+
+    Attributes:
+        mean: Mean of the paired differences.
+        half_width: The confidence interval is mean ± half_width; None below two pairs.
+        n: Number of pairs.
+    """
+
+    mean: float
+    half_width: float | None
+    n: int
+
+
+def paired_difference(
+    ours: Mapping[int, float], theirs: Mapping[int, float], *, confidence: float = 0.95
+) -> Difference | None:
+    """Return how much larger ours are than theirs, paired by what both have; None without a pair.
+
+    The interval is Student's: half_width = t sd / sqrt(n), with t the quantile at (1 + confidence) / 2 of n - 1 degrees
+    of freedom and sd the standard deviation (ddof 1) of the differences.
+
+    Args:
+        ours: Accuracies by seed.
+        theirs: Those they are compared with, by seed.
+        confidence: How often such intervals hold the true mean, between 0 and 1.
+    """
+    pairs = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    n = len(pairs)
+    if n == 0:
+        return None
+    half_width = None
+    if n > 1:
+        half_width = float(stdtrit(n - 1, (1 + confidence) / 2) * pairs.std(ddof=1) / np.sqrt(n))
+    return Difference(mean=float(pairs.mean()), half_width=half_width, n=n)

@@ -1,19 +1,39 @@
-"""A suite: every (strategy, seed) of a config; what has a record is skipped, what fails does not stop the others."""
+"""A suite: runs of one config or many; what has a record is skipped, what fails does not stop the others."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
+from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks.config import RunConfig, resolve
-from benchmarks.data import load_dataset
+from benchmarks.data import DataError, Dataset, load_dataset
+from benchmarks.environment import commit
 from benchmarks.records import Record, RecordError, config_hash, read_record, record_path, write_record
+from benchmarks.regimes import Matrix
+from src_plugin.errors import ConfigError, SRCError, did_you_mean
+
+
+class WorkerError(SRCError, RuntimeError):
+    """A process of the suite ended without an answer."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +43,70 @@ class Job:
     strategy: str
     seed: int
     path: Path
+    config: RunConfig = field(repr=False, compare=False)  # its hash stands in the path
 
     @property
     def name(self) -> str:
         """Strategy and seed, for people."""
         return f"{self.strategy}, seed {self.seed}"
 
+    @property
+    def full_name(self) -> str:
+        """Config, strategy and seed, where several configs are run."""
+        return f"{self.config.name}: {self.name}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the runs of a suite share, whichever process makes them.
+
+    Attributes:
+        data_roots: Folders where data sets are looked for, see `load_first`.
+        download: Let missing files be fetched.
+        device: Where networks are trained.
+        threads: Threads of torch; None leaves them as they are.
+        head: Commit and whether its tree was clean, read before the first record was written into that tree.
+    """
+
+    data_roots: tuple[Path, ...]
+    download: bool
+    device: str
+    threads: int | None
+    head: tuple[str, bool | None]
+
 
 def plan(config: RunConfig, *, strategies: Sequence[str], seeds: Sequence[int], out: Path) -> list[Job]:
-    """List the runs of a suite, seed by seed, so that comparisons are complete as early as possible."""
+    """List the runs of one config, seed by seed, so that comparisons are complete as early as possible."""
     hashes = {strategy: config_hash(resolve(config, strategy)) for strategy in strategies}
     return [
-        Job(s, seed, record_path(out, config_name=config.name, strategy=s, seed=seed, hash8=hashes[s]))
+        Job(s, seed, record_path(out, config_name=config.name, strategy=s, seed=seed, hash8=hashes[s]), config)
         for seed in seeds
         for s in strategies
     ]
+
+
+def plan_matrix(matrix: Matrix, *, methods: Sequence[str] | None, seeds: Sequence[int], out: Path) -> list[Job]:
+    """List the runs of a matrix, seed by seed, so that every cell has one seed before any has two.
+
+    Args:
+        matrix: Its cells are run.
+        methods: Some of its methods, as its file writes them; None for all.
+        seeds: The same for every cell.
+        out: Folder of the matrix's records.
+
+    Raises:
+        ConfigError: A method is not in the matrix, or no run is left.
+    """
+    for method in methods or ():
+        if method not in matrix.methods:
+            raise ConfigError(f"{matrix.stem} has no method {method!r}{did_you_mean(method, matrix.methods)}")
+    jobs = []
+    for cell in matrix.cells:
+        strategies = [s for method, s in cell.strategies.items() if methods is None or method in methods]
+        jobs += plan(cell.config, strategies=strategies, seeds=seeds, out=out)
+    if not jobs:
+        raise ConfigError(f"none of these regimes of {matrix.stem} is run with {', '.join(methods or ())}")
+    return sorted(jobs, key=lambda job: seeds.index(job.seed))  # stable: cells keep their order within a seed
 
 
 def read_done(job: Job, console: Console) -> Record | None:
@@ -55,77 +124,181 @@ def read_done(job: Job, console: Console) -> Record | None:
     return None if record.status == "failed" else record
 
 
+def load_first(name: str, roots: Sequence[Path], *, download: bool = False) -> Dataset:
+    """Load a data set from the first of several folders that has all of it.
+
+    Args:
+        name: Key of DATASETS.
+        roots: Folders; none is the same as `data` alone.
+        download: If no folder has it, let torchvision fetch it into the first.
+
+    Raises:
+        DataError: No folder has it; the message says what was wrong with each.
+    """
+    problems = []
+    for root in roots or (Path("data"),):
+        try:
+            return load_dataset(name, data_root=root)
+        except DataError as problem:
+            problems.append(problem)
+    if download:
+        return load_dataset(name, data_root=roots[0] if roots else None, download=True)
+    if len(problems) == 1:
+        raise problems[0]
+    raise DataError(" And: ".join(str(problem) for problem in problems)) from problems[0]
+
+
+_load_once = lru_cache(maxsize=None)(load_first)  # once per process, however many runs it makes
+
+
 def run_suite(
-    config: RunConfig,
     jobs: Sequence[Job],
     *,
     console: Console,
-    data_root: Path | None = None,
+    data_roots: Sequence[Path] = (),
     download: bool = False,
     device: str = "cpu",
     threads: int | None = None,
+    workers: int = 1,
 ) -> list[Record]:
     """Run what has no record yet.
 
     Args:
-        config: What is run.
-        jobs: From `plan`.
+        jobs: From `plan`, of one config or several.
         console: Where progress and messages go.
-        data_root: Folder with the files of the data set.
-        download: Let them be fetched.
+        data_roots: Folders with the files of the data sets.
+        download: Let missing files be fetched into the first of them.
         device: Where networks are trained.
-        threads: Threads of torch; None leaves them as they are.
+        threads: Threads of torch; None leaves them as they are with one worker, and is one thread each with several.
+        workers: Processes that run jobs at the same time.
 
     Returns:
         The records of all jobs in their order, those of failed runs included.
 
     Raises:
-        DataError: The images are missing or wrong.
-        KeyboardInterrupt: Ctrl-C; the current run is lost, those before it are on disk.
+        DataError: The images are missing or wrong; nothing was run then.
+        WorkerError: A process ended without an answer; what was finished before is on disk.
+        KeyboardInterrupt: Ctrl-C; what was running is lost, what was finished before is on disk.
     """
     records = {job: record for job in jobs if (record := read_done(job, console)) is not None}
+    title, is_one = _title(jobs)
     if records:
-        console.print(f"already done: {'; '.join(job.name for job in records)}", soft_wrap=True, highlight=False)
+        done = "; ".join(job.name for job in records) if is_one else f"{len(records)} of {len(jobs)} runs"
+        console.print(f"already done: {done}", soft_wrap=True, highlight=False)
     todo = [job for job in jobs if job not in records]
     if not todo:
         return [records[job] for job in jobs]
-    data = load_dataset(config.stream.dataset, data_root=data_root, download=download)
+    conditions = Conditions(tuple(data_roots), download, device, threads, head=commit())
+    for name in dict.fromkeys(job.config.stream.dataset for job in todo):
+        _load_once(name, conditions.data_roots, download=download)
+    if workers > 1:
+        _load_once.cache_clear()  # checked, and fetched if need be: each worker reads its own
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", style="red"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    n_failed = 0
+    with Progress(*columns, console=console, speed_estimate_period=24 * 3600) as progress:  # runs can take minutes
+        suite = progress.add_task(title, total=len(jobs), completed=len(records), note="")
+        made = (
+            _run_here(todo, conditions, progress=progress, is_one=is_one)
+            if workers == 1
+            else _run_in_processes(todo, conditions, workers=workers)
+        )
+        with closing(made):
+            for job, record in made:
+                records[job] = record
+                name = job.name if is_one else job.full_name
+                if record.status == "failed":
+                    n_failed += 1
+                    message = f"{name} failed: {record.error}; its traceback is in {_log(job)}"
+                    progress.console.print(message, style="red", markup=False, soft_wrap=True)
+                elif not is_one and not console.is_terminal:  # a log of hours shows no bar until its end
+                    progress.console.print(f"{len(records)}/{len(jobs)} {name}: {record.status}", highlight=False)
+                progress.update(suite, advance=1, note=f"{n_failed} failed" if n_failed else "")
+    return [records[job] for job in jobs]
+
+
+def _title(jobs: Sequence[Job]) -> tuple[str, bool]:
+    names = list(dict.fromkeys(job.config.name for job in jobs))
+    return (names[0], True) if len(names) == 1 else (f"{len(names)} configs", False)
+
+
+def _log(job: Job) -> Path:
+    return job.path.with_suffix(".log")
+
+
+def _run_here(
+    todo: Sequence[Job], conditions: Conditions, *, progress: Progress, is_one: bool
+) -> Generator[tuple[Job, Record]]:
+    """Run one job after the other, with a second line of progress for the experiences of the current one."""
+    current: TaskID = progress.add_task("", total=None, note="")
+
+    def watch(done: int, n: int) -> None:
+        progress.update(current, completed=done, total=n)
+
+    for job in todo:
+        name = job.name if is_one else job.full_name
+        progress.reset(current, description=f"  {name}: experience", total=None)
+        yield job, _attempt(job, conditions, watch=watch)
+    progress.remove_task(current)
+
+
+def _run_in_processes(todo: Sequence[Job], conditions: Conditions, *, workers: int) -> Generator[tuple[Job, Record]]:
+    """Run jobs in processes, each answer as it comes."""
+    threads = conditions.threads or 1
+    # Avalanche's quadratic-programming solvers, which nothing here uses, complain at import: before any job is read.
+    quiet = partial(warnings.filterwarnings, "ignore", message="no QP solver found", category=UserWarning)
+    with parallel_config(backend="loky", inner_max_num_threads=threads, initializer=quiet):
+        pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
+    try:
+        with closing(pool(delayed(_work)(job, conditions) for job in todo)) as made:
+            yield from made
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            f"a worker process ended without an answer, perhaps for want of memory ({type(error).__name__}); "
+            "finished runs are kept, and the same command with fewer --workers goes on"
+        ) from error
+
+
+def _work(job: Job, conditions: Conditions) -> tuple[Job, Record]:
+    """Run one job in a worker: one thread unless more are asked for."""
+    return job, _attempt(job, replace(conditions, threads=conditions.threads or 1))
+
+
+def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], None] | None = None) -> Record:
+    """Run one job and write its record; an exception becomes a failed record, and its traceback a log beside it."""
     from benchmarks.runner import failed_record, run  # here, because Avalanche takes seconds to import
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        suite = progress.add_task(config.name, total=len(jobs), completed=len(records))
-        current = progress.add_task("", total=None)
-        for job in todo:
-            progress.reset(current, description=f"  {job.name}: experience", total=None)
-            started = time.perf_counter()
-            log = job.path.with_suffix(".log")
-            log.unlink(missing_ok=True)  # of an attempt that failed before
-            try:
-                record = run(
-                    config,
-                    strategy=job.strategy,
-                    seed=job.seed,
-                    data=data,
-                    device=device,
-                    threads=threads,
-                    watch=lambda done, n: progress.update(current, completed=done, total=n),
-                )
-            except Exception as problem:
-                record = failed_record(
-                    config,
-                    strategy=job.strategy,
-                    seed=job.seed,
-                    error=f"{type(problem).__name__}: {problem}",
-                    seconds=time.perf_counter() - started,
-                    device=device,
-                )
-                log.parent.mkdir(parents=True, exist_ok=True)
-                log.write_text(traceback.format_exc(), encoding="utf-8")
-                message = f"{job.name} failed: {record.error}; its traceback is in {log}"
-                progress.console.print(message, style="red", markup=False, soft_wrap=True)
-            write_record(record, job.path)
-            records[job] = record
-            progress.advance(suite)
-        progress.remove_task(current)
-    return [records[job] for job in jobs]
+    log = _log(job)
+    log.unlink(missing_ok=True)  # of an attempt that failed before
+    started = time.perf_counter()
+    try:
+        record = run(
+            job.config,
+            strategy=job.strategy,
+            seed=job.seed,
+            data=_load_once(job.config.stream.dataset, conditions.data_roots, download=conditions.download),
+            device=conditions.device,
+            threads=conditions.threads,
+            watch=watch,
+        )
+    except Exception as problem:
+        record = failed_record(
+            job.config,
+            strategy=job.strategy,
+            seed=job.seed,
+            error=f"{type(problem).__name__}: {problem}",
+            seconds=time.perf_counter() - started,
+            device=conditions.device,
+        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    head, is_clean = conditions.head
+    record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
+    write_record(record, job.path)
+    return record

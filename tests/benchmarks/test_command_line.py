@@ -13,6 +13,7 @@ from benchmarks import runner
 from benchmarks.__main__ import main
 from benchmarks.records import find_records
 from lab_samples import TINY
+from matrix_samples import small, write_matrix_file
 
 
 @pytest.fixture
@@ -140,6 +141,7 @@ def test_a_dry_run_writes_nothing(arguments: list[str], tmp_path: Path, capsys: 
     [
         (["--strategies", "naiv"], "did you mean 'naive'"),
         (["--threads", "0"], "--threads must be 1 or more"),
+        (["--workers", "0"], "--workers must be 1 or more"),
         (["--seeds", "-1"], "--seeds must be whole numbers"),
         (["--device", "cuda:99"], "--device cuda:99 cannot be used here"),
         (["--device", "abacus"], "--device abacus cannot be used here"),
@@ -169,3 +171,85 @@ def test_missing_data_is_one_line_and_leaves_nothing(
 def test_an_empty_folder_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(tmp_path)]) == 2
     assert "there are no records" in capsys.readouterr().err
+
+
+@pytest.fixture
+def regimes(tmp_path: Path) -> list[str]:
+    raw = small(methods=["naive", "naive+settle", "naive+src"])
+    raw["base"]["training"] = {**raw["base"]["training"], "epochs": 1}
+    matrix = write_matrix_file(tmp_path, raw)
+    out = str(tmp_path / "runs")
+    return ["regimes", str(matrix), "--seeds", "0", "--only", "sgd", "slow", "--out", out, "--threads", "1"]
+
+
+def table_rows(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith((" plain ", " lower rate ", " mean of training "))]
+
+
+def test_a_matrix_is_run_shown_and_not_run_again(
+    regimes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "regimes.md"
+    document.write_text("<!-- table: begin -->\n<!-- table: end -->\n", encoding="utf-8")
+    assert main([*regimes, "--methods", "naive"]) == 0
+    first = capsys.readouterr().out
+    assert [path.parent.name for path in records_in(tmp_path)] == ["naive", "naive"]
+    assert [row.split()[-2:] for row in table_rows(first)] == [["-", "-"]] * 3  # auto and its differences are to come
+
+    assert main([*regimes, "--write", str(document)]) == 0
+    out = capsys.readouterr().out
+    assert "already done: 2 of 6 runs" in out
+    picture = tmp_path / "runs" / "small" / "heat_map.png"
+    assert picture.stat().st_size > 10_000
+    assert str(picture) in out
+    assert len(records_in(tmp_path)) == 6
+    assert "| **mean of training** |" in document.read_text(encoding="utf-8")
+
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
+    assert main(regimes) == 0
+    assert table_rows(capsys.readouterr().out) == table_rows(out)
+    assert main([*regimes, "--table-only"]) == 0
+    assert table_rows(capsys.readouterr().out) == table_rows(out)
+
+
+def test_a_failing_run_of_a_matrix_is_told_by_the_exit_status(
+    regimes: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda *_, **__: 1 / 0)
+    assert main([*regimes, "--methods", "naive"]) == 1
+    out = capsys.readouterr().out
+    assert "small-digits-sgd: naive, seed 0 failed: ZeroDivisionError" in out
+    assert "2 failed" in out
+    assert [row.split()[-1] for row in table_rows(out)] == ["1", "1", "-"]  # lost
+
+
+def test_a_dry_run_of_a_matrix_writes_nothing(
+    regimes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*regimes, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("to run") == 6
+    assert "to run  small-digits-slow: naive+src, seed 0  " in out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--table-only"], "has no records of"),
+        (["--only", "sdg"], "has no regime 'sdg'; did you mean 'sgd'?"),
+        (["--datasets", "mnist"], "has no dataset 'mnist'"),
+        (["--methods", "navie"], "has no method 'navie'; did you mean 'naive'?"),
+        (["--workers", "0"], "--workers must be 1 or more"),
+        (["--write", "nowhere.md"], "nowhere.md cannot be read"),
+    ],
+)
+def test_mistakes_about_a_matrix_are_answered_in_one_line_before_anything_runs(
+    regimes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main([*regimes, *more]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

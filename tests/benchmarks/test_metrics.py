@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.metrics import average_accuracy, backward_transfer, forgetting, overall_accuracy, seen_accuracy
+from benchmarks.metrics import (
+    average_accuracy,
+    backward_transfer,
+    forgetting,
+    overall_accuracy,
+    paired_difference,
+    seen_accuracy,
+)
 
 TWO = [[1.0, 0.0], [0.4, 0.8]]
 THREE = [[0.9, 0.1, 0.0], [0.5, 0.8, 0.0], [0.6, 0.2, 1.0]]
@@ -58,3 +65,30 @@ def test_joint_training_has_seen_everything_in_its_only_row() -> None:
 def test_what_is_no_matrix_is_refused(shape: list[object]) -> None:
     with pytest.raises(ValueError, match="n_trained, n_experiences"):
         average_accuracy(shape)
+
+
+def test_a_paired_difference_has_students_interval() -> None:
+    ours, theirs = {0: 0.6, 1: 0.5, 2: 0.8}, {2: 0.5, 0: 0.5, 1: 0.3}
+    gain = paired_difference(ours, theirs)  # 0.1, 0.2, 0.3: mean 0.2, sd 0.1, t(0.975, 2) = 4.302653
+    assert gain is not None
+    assert gain.n == 3
+    assert gain.mean == pytest.approx(0.2)
+    assert gain.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5)
+    narrower = paired_difference(ours, theirs, confidence=0.8)
+    assert narrower is not None
+    assert narrower.half_width == pytest.approx(1.885618 * 0.1 / 3**0.5)  # t(0.9, 2)
+
+
+def test_only_shared_seeds_are_paired() -> None:
+    gain = paired_difference({0: 0.6, 1: 0.9, 5: 0.1}, {0: 0.5, 1: 0.6, 7: 0.9})  # 0.1, 0.3; t(0.975, 1) = 12.7062
+    assert gain is not None
+    assert (gain.n, gain.mean) == (2, pytest.approx(0.2))
+    assert gain.half_width == pytest.approx(12.7062 * 0.1, rel=1e-4)  # sd / sqrt(2) = 0.1
+
+
+def test_one_pair_has_no_interval_and_none_no_difference() -> None:
+    gain = paired_difference({0: 0.6}, {0: 0.5, 1: 0.2})
+    assert gain is not None
+    assert (gain.n, gain.half_width) == (1, None)
+    assert paired_difference({0: 0.6}, {1: 0.5}) is None
+    assert paired_difference({}, {}) is None

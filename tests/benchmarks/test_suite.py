@@ -1,0 +1,167 @@
+"""A suite: the same records from one process or two, and nothing lost but what fails."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks import runner, suite
+from benchmarks.config import RunConfig
+from benchmarks.data import DataError
+from benchmarks.records import Record, find_records
+from benchmarks.regimes import Matrix, load_matrix
+from benchmarks.suite import WorkerError, load_first, plan, plan_matrix, run_suite
+from lab_samples import TINY
+from matrix_samples import write_matrix_file
+from src_plugin.errors import ConfigError
+
+SHORT: dict[str, Any] = {**TINY, "training": {**TINY["training"], "epochs": 1}}
+IMPOSSIBLE = {**SHORT, "name": "impossible", "stream": {**TINY["stream"], "class_order": [0, 1]}}
+"""A config whose every run fails: its order names two classes of ten."""
+
+
+@pytest.fixture
+def matrix(tmp_path: Path) -> Matrix:
+    return load_matrix(write_matrix_file(tmp_path))
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(width=120, record=True, file=io.StringIO())
+
+
+def accuracies(records: list[Record]) -> list[tuple[str, str, int, Any]]:
+    return [(record.config_name, record.strategy, record.seed, record.accuracy) for record in records]
+
+
+def test_a_matrix_is_planned_seed_by_seed(matrix: Matrix, tmp_path: Path) -> None:
+    jobs = plan_matrix(matrix, methods=["naive", "naive+src"], seeds=[3, 1], out=tmp_path)
+    assert [(job.config.name, job.strategy, job.seed) for job in jobs] == [
+        (f"small-digits-{regime}", strategy, seed)
+        for seed in (3, 1)
+        for regime, strategy in [
+            ("sgd", "naive"),
+            ("sgd", "naive+src"),
+            ("slow", "naive"),
+            ("slow", "naive+src"),
+            ("replay_5", "replay"),
+            ("replay_5", "replay+src"),
+        ]
+    ]
+    assert len(plan_matrix(matrix, methods=None, seeds=[0], out=tmp_path)) == 4 + 4 + 2
+    assert jobs[0].path.parent == tmp_path / "small-digits-sgd" / "naive"
+
+
+def test_a_method_that_is_not_there_is_refused(matrix: Matrix, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"small has no method 'jiont'; did you mean 'joint'\?"):
+        plan_matrix(matrix, methods=["jiont"], seeds=[0], out=tmp_path)
+    with pytest.raises(ConfigError, match="none of these regimes of small is run with joint"):
+        plan_matrix(matrix.select(regimes=["replay_5"]), methods=["joint"], seeds=[0], out=tmp_path)
+
+
+def test_several_configs_are_one_suite_and_are_not_run_twice(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [RunConfig.model_validate({**SHORT, "name": name}) for name in ("first", "second")]
+    jobs = [job for c in configs for job in plan(c, strategies=["naive"], seeds=[0], out=tmp_path)]
+    records = run_suite(jobs, console=console, threads=1)
+    assert [record.config_name for record in records] == ["first", "second"]
+    assert [job.path.is_file() for job in jobs] == [True, True]
+    assert "2/2 second: naive, seed 0: done" in console.export_text()
+
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
+    assert run_suite(jobs, console=console) == records
+    assert "already done: 2 of 2 runs" in console.export_text()
+
+
+def test_what_fails_does_not_stop_the_other_configs(tmp_path: Path, console: Console) -> None:
+    configs = [RunConfig.model_validate(raw) for raw in (IMPOSSIBLE, SHORT)]
+    jobs = [job for c in configs for job in plan(c, strategies=["naive"], seeds=[0], out=tmp_path)]
+    failed, done = run_suite(jobs, console=console, threads=1)
+    assert (failed.status, done.status) == ("failed", "done")
+    assert "class_order must name" in str(failed.error)
+    text = console.export_text()
+    assert "impossible: naive, seed 0 failed: ConfigError: " in text
+    assert "1 failed" in text
+    assert "Traceback" in jobs[0].path.with_suffix(".log").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_two_workers_find_what_one_finds(tmp_path: Path, console: Console) -> None:
+    configs = [RunConfig.model_validate(raw) for raw in (SHORT, IMPOSSIBLE)]
+
+    def jobs(out: Path) -> list[suite.Job]:
+        return [job for c in configs for job in plan(c, strategies=["naive", "naive+src"], seeds=[0, 1], out=out)]
+
+    alone = run_suite(jobs(tmp_path / "alone"), console=console, threads=1)
+    together = run_suite(jobs(tmp_path / "together"), console=console, workers=2)
+    assert accuracies(together) == accuracies(alone)
+    assert [record.status for record in together] == ["done"] * 4 + ["failed"] * 4
+    assert {record.hardware["threads"] for record in together} == {1}
+    assert [record.commit for record in together] == [record.commit for record in alone]
+    assert accuracies(sorted_records(tmp_path / "together")) == accuracies(sorted_records(tmp_path / "alone"))
+    assert len(list((tmp_path / "together").rglob("*.log"))) == 4
+    assert "4 failed" in console.export_text()
+
+
+def sorted_records(folder: Path) -> list[Record]:
+    return sorted(find_records(folder), key=lambda record: (record.config_name, record.strategy, record.seed))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "_work", lambda job, conditions: os._exit(1))
+    jobs, conditions = ["a", "b"], SimpleNamespace(threads=1)  # plain, so that the workers import nothing slow
+    with pytest.raises(WorkerError, match="the same command with fewer --workers goes on"):
+        list(suite._run_in_processes(jobs, conditions, workers=2))
+
+
+def test_the_commit_is_read_before_anything_is_written(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "commit", lambda: ("abc", not list(tmp_path.rglob("*.json"))))
+    records = run_suite(
+        plan(RunConfig.model_validate(SHORT), strategies=["naive"], seeds=[0, 1], out=tmp_path),
+        console=console,
+        threads=1,
+    )
+    assert [(record.commit, record.tree_clean) for record in records] == [("abc", True)] * 2
+
+
+def test_the_first_folder_that_has_the_data_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def load(name: str, *, data_root: Path | None = None, download: bool = False) -> str:
+        asked.append((data_root, download))
+        if data_root == Path("b") or download:
+            return f"{name} from {data_root}"
+        raise DataError(f"{name} is not in {data_root}")
+
+    monkeypatch.setattr(suite, "load_dataset", load)
+    a, b, c = (Path(name) for name in "abc")
+    assert load_first("mnist", [a, b, c]) == "mnist from b"
+    assert asked == [(a, False), (b, False)]
+    with pytest.raises(DataError, match=r"mnist is not in a And: mnist is not in c"):
+        load_first("mnist", [a, c])
+    with pytest.raises(DataError, match=r"^mnist is not in data$"):
+        load_first("mnist", [])
+    assert load_first("mnist", [a, c], download=True) == "mnist from a"
+    assert load_first("mnist", [a, b], download=True) == "mnist from b"  # what is there is not fetched
+
+
+def test_a_data_set_is_loaded_once(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.data import load_dataset
+
+    loaded = []
+    monkeypatch.setattr(suite, "load_dataset", lambda name, **more: loaded.append(name) or load_dataset(name, **more))
+    suite._load_once.cache_clear()
+    jobs = plan(RunConfig.model_validate(SHORT), strategies=["naive"], seeds=[0, 1], out=tmp_path)
+    run_suite(jobs, console=console, threads=1)
+    assert loaded == ["digits"]
+    suite._load_once.cache_clear()
