@@ -146,12 +146,13 @@ def sleep_head(
     seen = tuple(sorted({*old_classes, *(new_classes or ())}))
     has_old = bool(old_classes) and bool(new_classes)
 
-    noise = expected = None
+    noise = some = expected = None
     if has_old and new_classes and not config.is_pure:
         noise = draw_noise(mean, generator=generator, dtype=trained.weights[0].dtype, inputs=inputs)
+        some = noise[: len(noise) // 2]
         expected = gates.expected_share(new_classes, old_classes)
         facts["expected_share"] = expected
-        facts["share_trained"] = gates.noise_share(head, trained, noise, seen=seen, new=new_classes)
+        facts["share_trained"] = gates.noise_share(head, trained, some, seen=seen, new=new_classes)
 
     is_first = not old_classes if new_classes is not None else index == 0
     strength = config.depth
@@ -183,8 +184,8 @@ def sleep_head(
             facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
         else:
             state, facts["kept_fraction"] = gates.keep_first(head, trained, state, inputs)
-    if noise is not None and new_classes:
-        facts["share_slept"] = gates.noise_share(head, state, noise, seen=seen, new=new_classes)
+    if some is not None and new_classes:
+        facts["share_slept"] = gates.noise_share(head, state, some, seen=seen, new=new_classes)
     state = _settle_and_level(
         head, trained, state, config, facts, noise=noise, before=before, seen=seen, new=new_classes, has_old=has_old
     )  # fmt: skip
@@ -277,7 +278,7 @@ def _settle_and_level(
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
         settled = settling.settle(
-            head, before=start, trained=trained, slept=slept, noise=noise, seen=seen, new=new,
+            head, before=start, trained=trained, slept=slept, noise=noise[: len(noise) // 2], seen=seen, new=new,
             at_slept=facts["share_slept"],
         )  # fmt: skip
         state = settled.state

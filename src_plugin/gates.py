@@ -16,7 +16,7 @@ from src_plugin.head import Head, HeadState
 RECALLED = 0.35
 """Share of earlier classes' training samples that must be forgotten before a rehearsing network sleeps."""
 
-KEPT = 0.98
+KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
@@ -80,7 +80,7 @@ def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor)
         inputs: Current inputs of the head, shape (n, n_0).
 
     Returns:
-        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 98 % of the
+        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
         predictions as they were, and that fraction.
     """
     inputs = inputs.to(trained.weights[0].dtype)

@@ -133,13 +133,14 @@ class Head:
 
     def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
-        return self.logits_from(state, F.linear(inputs, state.weights[0], state.biases[0]))
+        upper = HeadState(state.weights[1:], state.biases[1:])
+        return self.logits_from(upper, F.linear(inputs, state.weights[0], state.biases[0]))
 
-    def logits_from(self, state: HeadState, first: Tensor) -> Tensor:
-        """Return what `logits` does, given what the first layer answers, shape (n, n_1), before its joints."""
+    def logits_from(self, upper: HeadState, first: Tensor) -> Tensor:
+        """Return what `logits` does, given what the first layer answers, shape (n, n_1), and the layers above it."""
         with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
             a = first
-            for joints, weight, bias in zip(self.joints[:-1], state.weights[1:], state.biases[1:], strict=True):
+            for joints, weight, bias in zip(self.joints[:-1], upper.weights, upper.biases, strict=True):
                 for module in joints:
                     a = module(a)
                 a = F.linear(a, weight, bias)

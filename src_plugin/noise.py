@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 N_NOISE = 512
-"""Vectors per sleep."""
+"""Vectors per sleep; the first half of them is enough to tell shares."""
+
+N_INPUTS = 500
+"""So many inputs are enough to tell correlations."""
 
 STRENGTH = 0.5
 """Input i is 1 with probability min(1, STRENGTH * mean_i)."""
@@ -34,7 +37,7 @@ def draw_noise(
         generator: The only source of randomness.
         dtype: Of the result.
         inputs: Inputs of the head in the current experience, shape (m, n_0). With at least two, every second vector
-            has their correlations; without, all inputs of all vectors are independent.
+            has the correlations of the last N_INPUTS of them; without, all inputs of all vectors are independent.
         n: Number of vectors.
 
     Returns:
@@ -48,7 +51,7 @@ def draw_noise(
     p = np.clip(STRENGTH * mean_input, 0.0, 1.0)
     noise = torch.from_numpy(generator.random((n, len(p)), dtype=np.float32) < p.astype(np.float32)).to(dtype)
     if inputs is not None and len(inputs) > 1:
-        noise[::2] = _correlated(p, inputs.float(), n=(n + 1) // 2, generator=generator).to(dtype)
+        noise[::2] = _correlated(p, inputs[-N_INPUTS:].float(), n=(n + 1) // 2, generator=generator).to(dtype)
     return noise
 
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from src_plugin.gates import share_of
 from src_plugin.head import Head, HeadState
 
-SHRINK = 0.7
+SHRINK = 0.6
 """Factor from one point to the next when balance is looked for from the slept end of the line."""
 
 REFINEMENTS = 4
 """Points tried between two that have balance between them."""
 
-ROUNDS = 200
+ROUNDS = 60
 """Rounds of the fixed point that levels outputs."""
 
 
@@ -129,14 +129,15 @@ class _Line:
         seen: tuple[int, ...],
         new: tuple[int, ...],
     ) -> None:
-        self._head, self._start, self._end, self._seen, self._new = head, start, end, seen, new
+        self._head, self._seen, self._new = head, seen, new
+        self._upper = [HeadState(state.weights[1:], state.biases[1:]) for state in (start, end)]
         self._first = [F.linear(noise, state.weights[0], state.biases[0]) for state in (start, end)]
 
     def share(self, position: float) -> float:
         """Return the fraction of the noise that new classes win at a position, 0 the start and 1 the end."""
-        state = self._start.towards(self._end, position)
+        upper = self._upper[0].towards(self._upper[1], position)
         first = torch.lerp(self._first[0], self._first[1], position)
-        return share_of(self._head.logits_from(state, first), seen=self._seen, new=self._new)
+        return share_of(self._head.logits_from(upper, first), seen=self._seen, new=self._new)
 
 
 def _refine(line: _Line, low: tuple[float, float], high: tuple[float, float], expected: float) -> tuple[float, float]:
@@ -203,7 +204,7 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
     for t in range(ROUNDS):
         share = torch.softmax((outputs + offsets) * (10.0 / width), dim=1).mean(0)
         excess = (len(rows) * share - 1.0).clamp(-1.0, 1.0)
-        offsets -= 0.5 * width * 0.97**t * excess
+        offsets -= 0.5 * width * 0.9**t * excess
     offsets -= offsets.mean()
     levelled = weight.clone()
     levelled[rows] = gains[:, None] * weight[rows] + offsets[:, None] * mean_hidden / energy
