@@ -214,6 +214,30 @@ LATER_STREAM_FIELDS: dict[str, Any] = {"experiences": None, "permutations": None
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 
+REPLAY_FIELDS = (
+    *("steps_growth", "input_spikes", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition", "gain"),
+    *("normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
+)
+"""Fields of `SleepConfig` that say how stage A sleeps, and nothing else."""
+
+
+def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
+    """Return the fields of a sleep that can move a number, as plain JSON.
+
+    What other fields make idle is left out, so that a new default of `auto` does not discard records it has no part in.
+    """
+    idle: set[str] = set()
+    if not sleep.replay:
+        idle.update(REPLAY_FIELDS)
+    if sleep.inc is not None and sleep.dec is not None:
+        idle.update(("potentiation", "depression", "depth"))
+    if sleep.thresholds is not None:
+        idle.add("target_rates")
+    if sleep.max_rate is not None:
+        idle.add("input_spikes")
+    return {name: value for name, value in _plain(sleep.to_dict()).items() if name not in idle}
+
+
 def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
     """Return everything that can move a number of one strategy's runs, as plain JSON: what is hashed and recorded.
 
@@ -230,7 +254,7 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
     sleep: dict[str, Any] | None = None
     row, suffix = find_row(strategy)
     if suffix:
-        numbers = _plain(sleep_of(strategy, config.sleep.build()).to_dict())
+        numbers = numbers_of(sleep_of(strategy, config.sleep.build()))
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
         sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
     if row.settings:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import RunConfig, load_config, resolve
+from benchmarks.config import REPLAY_FIELDS, RunConfig, load_config, resolve
 from benchmarks.data import DATASETS
 from benchmarks.records import config_hash
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from strategies import find_row
 
@@ -182,6 +183,31 @@ def test_only_the_settings_a_strategy_reads_are_part_of_its_hash(tiny: RunConfig
     assert _hash(other, "replay") != _hash(tiny, "replay")
     assert _hash(other, "lwf") == _hash(tiny, "lwf")
     assert _hash(other, "naive") == _hash(tiny, "naive")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sleep", "idle"),
+    [
+        ("naive+settle", {}, {"depth": 0.9, "target_rates": [0.1, 0.1, 0.1], "input_spikes": 5.0}),
+        ("naive+src", {"preset": "paper/split_mnist"}, {"depth": 0.9, "target_rates": [0.1, 0.1, 0.1]}),
+    ],
+    ids=["no replay", "published steps and thresholds"],
+)
+def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
+    tiny: RunConfig, strategy: str, sleep: dict, idle: dict
+) -> None:
+    plain = RunConfig.model_validate({**tiny.model_dump(), "sleep": sleep})
+    other = RunConfig.model_validate({**tiny.model_dump(), "sleep": {**sleep, "set": idle}})
+    numbers = resolve(plain, strategy)["sleep"]["numbers"]
+    assert numbers == resolve(other, strategy)["sleep"]["numbers"]
+    assert not idle.keys() & numbers.keys()
+    assert {"steps", "replay", "settle", "level"} <= numbers.keys()
+
+
+def test_every_number_that_a_calibrated_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
+    assert resolve(tiny, "naive+src")["sleep"]["numbers"].keys() == SleepConfig().to_dict().keys()
+    for name in REPLAY_FIELDS:
+        assert name in SleepConfig().to_dict()
 
 
 def test_fields_that_came_later_are_resolved_only_where_they_are_used(tiny: RunConfig) -> None:
