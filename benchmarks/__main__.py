@@ -89,7 +89,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _regimes(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.heat_map import draw_heat_map
-    from benchmarks.matrix import around_marks, describe_matrix, make_rows, make_tables, write_matrix
+    from benchmarks.matrix import describe_matrix, make_rows, make_tables, markdown
+    from benchmarks.readme import between_marks, read_document, write_between_marks
     from benchmarks.records import read_record
     from benchmarks.regimes import load_matrix
     from benchmarks.suite import plan_matrix
@@ -97,7 +98,7 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
     _check_conditions(options)
     if options.write is not None:
-        around_marks(options.write)  # not only after hours
+        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
     seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
     jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
     if options.dry_run:
@@ -115,7 +116,7 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     picture = draw_heat_map(rows, out / "heat_map.png", title=matrix.title, note=describe_matrix(records))
     console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
     if options.write is not None:
-        write_matrix(options.write, rows=rows, records=records)
+        write_between_marks(options.write, markdown(rows, records))
         console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
     return 1 if any(record.status == "failed" for record in made) else 0
 
@@ -184,7 +185,7 @@ def _check_device(device: str) -> None:
 
 
 def _table(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.readme import write_table
+    from benchmarks.readme import markdown_table, write_between_marks
     from benchmarks.records import find_records
     from benchmarks.tables import describe, group_records, make_table
 
@@ -196,7 +197,7 @@ def _table(options: argparse.Namespace, console: Console) -> int:
         console.print(make_table(group))
         console.print(describe(group), style="dim", highlight=False)
     if options.write is not None:
-        write_table(options.write, records)
+        write_between_marks(options.write, markdown_table(records))
         console.print(f"wrote the table of {options.write}", highlight=False, markup=False)
     return 0
 

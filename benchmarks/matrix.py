@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from textwrap import fill
 
 import numpy as np
@@ -17,11 +16,9 @@ from rich.table import Table
 
 from benchmarks.config import resolve
 from benchmarks.metrics import Difference, paired_difference
-from benchmarks.readme import BEGIN, END, with_table
-from benchmarks.records import Record, config_hash
+from benchmarks.records import Record, Seconds, config_hash
 from benchmarks.regimes import Cell, Matrix
 from benchmarks.tables import describe, percent
-from src_plugin.errors import ConfigError
 
 NAIVE, AVERAGE, RIVAL, AUTO, JOINT = "naive", "average", "naive+settle", "naive+src", "joint"
 METHODS = {
@@ -52,6 +49,7 @@ class Row:
             done maps to nothing.
         no_harm: Whether sleep promises to cost nothing here.
         lost: Runs that diverged or failed.
+        asleep: Seconds of auto's sleeps over its seconds of training, both measured in the same runs; None without one.
     """
 
     dataset: str
@@ -60,6 +58,7 @@ class Row:
     finals: dict[str, dict[int, float]]
     no_harm: bool = False
     lost: int = 0
+    asleep: float | None = None
 
     def mean(self, method: str) -> float | None:
         """Return the mean over seeds; None without a done run."""
@@ -99,16 +98,20 @@ def make_rows(matrix: Matrix, records: Iterable[Record]) -> list[Row]:
 def _row(cell: Cell, found: dict[tuple[str, str, str], list[Record]]) -> Row:
     finals: dict[str, dict[int, float]] = {}
     lost = 0
+    slept: list[Seconds] = []
     for method, strategy in cell.strategies.items():
         key = (cell.config.name, strategy, config_hash(resolve(cell.config, strategy)))
         finals[method] = {}
         for record in sorted(found.get(key, []), key=lambda record: record.seed):
             if record.status == "done" and record.final_accuracy is not None:
                 finals[method][record.seed] = record.final_accuracy
+                slept += [record.seconds] if method == AUTO else []
             else:
                 lost += 1
+    train = sum(seconds.train for seconds in slept)
+    asleep = sum(seconds.sleep for seconds in slept) / train if train else None
     regime = cell.regime
-    return Row(cell.dataset, regime.group, regime.title, finals, no_harm=regime.no_harm, lost=lost)
+    return Row(cell.dataset, regime.group, regime.title, finals, no_harm=regime.no_harm, lost=lost, asleep=asleep)
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
@@ -139,6 +142,8 @@ def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
         shown[f"{METHODS[AUTO]} vs {METHODS[RIVAL]}, ±\N{NO-BREAK SPACE}95\N{NO-BREAK SPACE}%"] = _over_rival
     if AUTO in methods and NAIVE in methods:
         shown[f"{METHODS[AUTO]} vs {METHODS[NAIVE]}"] = _over_naive
+    if any(row.asleep is not None for row in rows):
+        shown["sleep / training"] = _asleep
     if any(row.no_harm for row in rows):
         shown["no harm"] = _harm
     if any(row.lost for row in rows):
@@ -167,6 +172,10 @@ def _over_naive(row: Row) -> str:
         return ""
     gain = row.gain(NAIVE)
     return percent(gain.mean if gain else None, signed=True)
+
+
+def _asleep(row: Row) -> str:
+    return "" if row.asleep is None else f"{100 * row.asleep:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _harm(row: Row) -> str:
@@ -221,28 +230,3 @@ def markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
             lines.append(f"| {title} | {' | '.join(text(row) for text in shown.values())} |")
         lines.append("")
     return "\n".join([*lines, f"{describe_matrix(records)}."])
-
-
-def write_matrix(path: Path, *, rows: Sequence[Row], records: Sequence[Record]) -> None:
-    """Make the tables in a document anew, between its marks.
-
-    Raises:
-        ConfigError: See `around_marks`.
-    """
-    before, after = around_marks(path)
-    path.write_text(f"{before}{BEGIN}\n{markdown(rows, records)}\n{END}{after}", encoding="utf-8")
-
-
-def around_marks(path: Path) -> tuple[str, str]:
-    """Return what stands before and after the marks of a document, see `benchmarks.readme`.
-
-    Raises:
-        ConfigError: There is no such document, or it has no marks.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; --write needs a document with marks") from error
-    with_table(text, [], where=str(path))  # refuses a document without marks, and says what they look like
-    before, _, rest = text.partition(BEGIN)
-    return before, rest.partition(END)[2]

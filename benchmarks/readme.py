@@ -36,8 +36,13 @@ def markdown_table(records: Iterable[Record]) -> str:
     return "\n".join(lines)
 
 
-def with_table(text: str, records: Iterable[Record], *, where: str) -> str:
-    """Return the text with the table between its marks made anew.
+def between_marks(text: str, content: str, *, where: str) -> str:
+    """Return a document with other content between its marks.
+
+    Args:
+        text: The document.
+        content: What is to stand there.
+        where: Its name, for people.
 
     Raises:
         ConfigError: The marks are not there.
@@ -46,9 +51,25 @@ def with_table(text: str, records: Iterable[Record], *, where: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ConfigError(f"{where} has no place for a table; put a line {BEGIN} and a line {END} where it belongs")
-    return f"{before}{BEGIN}\n{markdown_table(records)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
-def write_table(path: Path, records: Iterable[Record]) -> None:
-    """Make the table in a document anew."""
-    path.write_text(with_table(path.read_text(encoding="utf-8"), records, where=str(path)), encoding="utf-8")
+def write_between_marks(path: Path, content: str) -> None:
+    """Put other content between the marks of a document.
+
+    Raises:
+        ConfigError: There is no such document, or it has no marks.
+    """
+    path.write_text(between_marks(read_document(path), content, where=str(path)), encoding="utf-8")
+
+
+def read_document(path: Path) -> str:
+    """Return the text of a document.
+
+    Raises:
+        ConfigError: There is no such document.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; --write needs a document with marks") from error

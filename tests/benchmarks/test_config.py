@@ -218,7 +218,7 @@ def test_fields_that_came_later_are_resolved_only_where_they_are_used(tiny: RunC
 
 
 def test_records_that_exist_keep_their_names() -> None:
-    folder = CONFIGS.parent / "benchmarks" / "results" / "split_digits"
+    folder = CONFIGS.parent / "benchmarks" / "results" / "suites" / "split_digits"
     config = load_config(CONFIGS / "split_digits.yaml")
     for strategy in ("naive", "joint", "average"):
         assert (folder / strategy / f"seed0-{_hash(config, strategy)}.json").is_file()

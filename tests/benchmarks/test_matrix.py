@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.matrix import Row, columns, describe_matrix, make_rows, make_tables, markdown, mean_row, write_matrix
-from benchmarks.readme import BEGIN, END
-from benchmarks.records import Record
+from benchmarks.matrix import Row, columns, describe_matrix, make_rows, make_tables, markdown, mean_row
+from benchmarks.readme import BEGIN, END, write_between_marks
+from benchmarks.records import Record, Seconds
 from benchmarks.regimes import Matrix, load_matrix
 from lab_samples import FAILED
 from matrix_samples import cell_records, write_matrix_file
-from src_plugin.errors import ConfigError
 
 SGD = {
     "naive": (0.2, 0.2, 0.2),
@@ -57,6 +56,7 @@ def test_a_row_says_means_and_what_auto_gains(matrix: Matrix, records: list[Reco
         "n": "3",
         OVER_RIVAL: "+20.0 ± 24.8",  # sd 10, t(0.975, 2) = 4.3027, / sqrt(3)
         "auto vs naive": "+43.3",
+        "sleep / training": "0\N{NO-BREAK SPACE}%",
         "no harm": "",
     }
 
@@ -77,6 +77,7 @@ def test_the_last_row_averages_training_over_the_seeds_that_all_rows_have(
         "n": "1-2",
         OVER_RIVAL: "+17.5 ± 95.3",
         "auto vs naive": "+42.5",
+        "sleep / training": "",
         "no harm": "",
     }
 
@@ -144,12 +145,12 @@ def test_the_same_table_is_written_between_the_marks(matrix: Matrix, records: li
     document = tmp_path / "regimes.md"
     document.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n", encoding="utf-8")
     rows = make_rows(matrix, records)
-    write_matrix(document, rows=rows, records=records)
+    write_between_marks(document, markdown(rows, records))
     once = document.read_text(encoding="utf-8")
     assert once == f"above\n{BEGIN}\n{markdown(rows, records)}\n{END}\nbelow\n"
     lines = once.splitlines()
     assert "### Digits" in lines
-    assert "| plain | 20.0 | 43.3 | 63.3 | 90.0 | 3 | +20.0 ± 24.8 | +43.3 |  |" in lines
+    assert "| plain | 20.0 | 43.3 | 63.3 | 90.0 | 3 | +20.0 ± 24.8 | +43.3 | 0\N{NO-BREAK SPACE}% |  |" in lines
     first = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert first == [
         "regime",
@@ -160,16 +161,21 @@ def test_the_same_table_is_written_between_the_marks(matrix: Matrix, records: li
         "replay",
         "**mean of training**",
     ]
-    write_matrix(document, rows=rows, records=records)
+    write_between_marks(document, markdown(rows, records))
     assert document.read_text(encoding="utf-8") == once
 
 
-def test_a_document_that_is_missing_or_unmarked_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none.md cannot be read: .*; --write needs a document with marks"):
-        write_matrix(tmp_path / "none.md", rows=[], records=[])
-    (tmp_path / "plain.md").write_text("text", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"plain.md has no place for a table"):
-        write_matrix(tmp_path / "plain.md", rows=[], records=[])
+def test_sleep_is_measured_against_the_training_of_the_same_runs(matrix: Matrix) -> None:
+    records = [
+        record.model_copy(update={"seconds": Seconds(train=train, sleep=sleep, total=9.0)})
+        for record, train, sleep in zip(
+            cell_records(matrix, "sgd", {"naive+src": (0.2, 0.3)}), (4.0, 6.0), (0.5, 1.0), strict=True
+        )
+    ]
+    rows = make_rows(matrix, records)
+    assert rows[0].asleep == pytest.approx(1.5 / 10.0)
+    assert columns(rows)["sleep / training"](rows[0]) == "15\N{NO-BREAK SPACE}%"
+    assert rows[1].asleep is None
 
 
 def test_the_origin_names_seeds_images_and_commit(matrix: Matrix, records: list[Record]) -> None:

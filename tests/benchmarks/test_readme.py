@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import BEGIN, END, HEAD, markdown_table, with_table
+from benchmarks.matrix import make_rows, markdown
+from benchmarks.readme import BEGIN, END, HEAD, between_marks, markdown_table, write_between_marks
 from benchmarks.records import find_records
+from benchmarks.regimes import load_matrix
 from lab_samples import finished
 from src_plugin.errors import ConfigError
 
@@ -24,23 +26,35 @@ def test_a_row_says_mean_spread_seeds_and_difference() -> None:
 
 
 def test_only_what_stands_between_the_marks_is_replaced() -> None:
-    text = with_table(f"above\n{BEGIN}\nold\n{END}\nbelow\n", [finished("naive", 0, 0.2)], where="README.md")
-    assert text.startswith(f"above\n{BEGIN}\n| config")
-    assert text.endswith(f"|\n{END}\nbelow\n")
-    assert "old" not in text
+    text = between_marks(f"above\n{BEGIN}\nold\n{END}\nbelow\n", "new", where="README.md")
+    assert text == f"above\n{BEGIN}\nnew\n{END}\nbelow\n"
 
 
 def test_a_document_without_marks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"README.md has no place for a table; put a line"):
-        with_table("text", [], where="README.md")
+        between_marks("text", "new", where="README.md")
+
+
+def test_a_document_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none.md cannot be read: No such file.*--write needs a document with marks"):
+        write_between_marks(tmp_path / "none.md", "new")
 
 
 def test_the_table_of_the_readme_is_the_one_its_records_make() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    records = list(find_records(ROOT / "benchmarks" / "results"))
+    records = list(find_records(ROOT / "benchmarks" / "results" / "suites"))
     assert records
     assert all(record.tree_clean for record in records)
-    assert with_table(text, records, where="README.md") == text
+    assert between_marks(text, markdown_table(records), where="README.md") == text
+
+
+def test_the_tables_of_the_regimes_are_those_their_records_make() -> None:
+    matrix = load_matrix(ROOT / "configs" / "regimes.yaml")
+    records = list(find_records(ROOT / "benchmarks" / "results" / matrix.stem))
+    assert records
+    assert all(record.tree_clean for record in records)
+    text = (ROOT / "docs" / "regimes.md").read_text(encoding="utf-8")
+    assert between_marks(text, markdown(make_rows(matrix, records), records), where="docs/regimes.md") == text
 
 
 def test_the_script_of_the_readme_is_the_example_that_ci_runs() -> None:
