@@ -11,11 +11,12 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
-.PHONY: help run test test-all lint clean
+.PHONY: help run regimes test test-all lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run       run the main job, configs/split_digits.yaml, and print where its picture is"
+	@echo "make regimes   six training regimes on digits, one seed: a table and a heat map"
 	@echo "make test      the fast tests, warnings as errors"
 	@echo "make test-all  all tests, the slow ones too"
 	@echo "make lint      ruff check, ruff format --check, mypy --strict"
@@ -24,6 +25,9 @@ help:
 
 run: $(READY)
 	$(PY) -m benchmarks run configs/split_digits.yaml
+
+regimes: $(READY)
+	$(PY) -m benchmarks regimes configs/regimes_digits.yaml --seeds 0 --workers 2
 
 test: $(READY)
 	$(PY) -m pytest -m "not slow"

@@ -148,7 +148,14 @@ def sleep_head(
 
     noise = some = expected = None
     if has_old and new_classes and not config.is_pure:
-        noise = draw_noise(mean, generator=generator, dtype=trained.weights[0].dtype, inputs=inputs)
+        drawn = draw_noise(
+            mean,
+            generator=generator,
+            dtype=trained.weights[0].dtype,
+            inputs=inputs,
+            hidden=lambda x: head.hidden(trained, x),
+        )
+        noise, facts["noise_strength"] = drawn.vectors, drawn.strength
         some = noise[: len(noise) // 2]
         expected = gates.expected_share(new_classes, old_classes)
         facts["expected_share"] = expected

@@ -25,6 +25,7 @@ class SleepReport:
         dec: Depression step per layer, (L).
         potentiations: Weight updates upwards per layer, (L).
         depressions: Weight updates downwards per layer, (L).
+        noise_strength: Share of the mean input that noise of stages B and C has.
         expected_share: New classes as a fraction of those seen.
         share_trained: Fraction of noise that new classes win before the sleep.
         share_slept: The same after stage A.
@@ -55,6 +56,7 @@ class SleepReport:
     dec: list[float] = field(default_factory=list)
     potentiations: list[int] = field(default_factory=list)
     depressions: list[int] = field(default_factory=list)
+    noise_strength: float | None = None
     expected_share: float | None = None
     share_trained: float | None = None
     share_slept: float | None = None

@@ -7,8 +7,13 @@ import torch
 from src_plugin.noise import N_NOISE, draw_noise
 
 
-def noise(mean, *, inputs=None, n=20_000, seed=0):
-    return draw_noise(np.array(mean), generator=np.random.default_rng(seed), dtype=torch.float32, inputs=inputs, n=n)
+def drawn(mean, *, inputs=None, hidden=None, n=20_000, seed=0):
+    generator = np.random.default_rng(seed)
+    return draw_noise(np.array(mean), generator=generator, dtype=torch.float32, inputs=inputs, hidden=hidden, n=n)
+
+
+def noise(mean, **settings):
+    return drawn(mean, **settings).vectors
 
 
 def strokes(n=500):
@@ -72,3 +77,44 @@ def test_inputs_are_left_as_they_are():
 def test_equal_inputs_do_not_make_noise_of_nan():
     found = noise([0.8] * 5, inputs=torch.full((10, 5), 0.3))
     assert float(found[::2].mean()) == pytest.approx(0.4, abs=0.02)
+
+
+# -- strength ----------------------------------------------------------------------------------------------------------
+
+
+def variation_of(strength, *, mean=0.4, n=50):
+    """Of independent inputs that are 1 with probability p: p (1 - p) / p^2."""
+    p = mean * strength
+    return n * p * (1 - p) / (n * p * p)
+
+
+def varying(times, *, mean=0.4, n=50, seed=0):
+    """Independent inputs, normal around the mean, whose variance relative to the squared mean is as given."""
+    g = torch.Generator().manual_seed(seed)
+    return mean + mean * times**0.5 * torch.randn((2000, n), generator=g)
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.55, 0.8])
+def test_the_strength_is_that_at_which_noise_varies_twice_as_much_as_the_inputs(strength):
+    inputs = varying(variation_of(strength) / 2)
+    found = drawn([0.4] * 50, inputs=inputs, hidden=lambda x: x)
+    # Three bisections of 0.35 to 1 leave steps of a factor 1.14; 128 vectors tell the variation to a few percent.
+    assert found.strength == pytest.approx(strength, rel=0.12)
+    assert float(found.vectors.mean()) == pytest.approx(0.4 * found.strength, abs=0.01)
+
+
+@pytest.mark.parametrize(("times", "bound"), [(100.0, 0.35), (0.0, 1.0)], ids=["inputs vary wildly", "not at all"])
+def test_the_strength_stays_within_its_bounds(times, bound):
+    strength = drawn([0.4] * 50, inputs=varying(times), hidden=lambda x: x).strength
+    assert strength == pytest.approx(bound, rel=0.07)
+    assert 0.35 < strength < 1.0
+
+
+def test_silent_hidden_units_do_not_break_the_strength():
+    found = drawn([0.4] * 50, inputs=varying(1.0), hidden=torch.zeros_like)
+    assert 0.35 < found.strength < 1.0
+
+
+def test_without_inputs_or_hidden_units_the_strength_is_a_half():
+    assert drawn([0.4] * 50, hidden=lambda x: x).strength == 0.5
+    assert drawn([0.4] * 50, inputs=varying(1.0)).strength == 0.5
