@@ -284,8 +284,11 @@ def _settle_and_level(
         start, lost = settling.align(before, trained)
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
+        some = noise[: len(noise) // 2]
+        past = settling.silence(head, before=start, trained=trained, noise=some, seen=seen, new=new)
+        facts["silenced"] = past is not start
         settled = settling.settle(
-            head, before=start, trained=trained, slept=slept, noise=noise[: len(noise) // 2], seen=seen, new=new,
+            head, before=past, trained=trained, slept=slept, noise=some, seen=seen, new=new,
             at_slept=facts["share_slept"],
         )  # fmt: skip
         state = settled.state

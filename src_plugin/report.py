@@ -29,6 +29,7 @@ class SleepReport:
         expected_share: New classes as a fraction of those seen.
         share_trained: Fraction of noise that new classes win before the sleep.
         share_slept: The same after stage A.
+        silenced: Whether outputs of new classes had no past, so that settling started from silenced ones.
         share_settled: The same after stage B.
         settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
         settled_towards: "before" or "trained".
@@ -60,6 +61,7 @@ class SleepReport:
     expected_share: float | None = None
     share_trained: float | None = None
     share_slept: float | None = None
+    silenced: bool = False
     share_settled: float | None = None
     settled_at: float | None = None
     settled_towards: str | None = None
@@ -88,6 +90,7 @@ class SleepReport:
             lines.append(
                 f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
                 f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from '{self.settled_towards}'"
+                + (" with new outputs silenced, since they had no past" if self.silenced else "")
             )
         if self.gains is not None and self.offsets is not None:
             lines.append(

@@ -33,11 +33,12 @@ def trained(*, dtype=torch.float32, bias=True):
     head = find_head(model, head="")
     with torch.no_grad():
         head.layers[-1].weight[:2] += 0.3
+        head.layers[-1].weight[2:] -= 0.8
         before = head.read()
         for layer in head.layers:
             for parameter in layer.parameters():
                 parameter += 0.05
-        head.layers[-1].weight[2:] += 0.6
+        head.layers[-1].weight[2:] += 1.4
     return model, before
 
 
@@ -327,6 +328,17 @@ def test_without_replay_the_head_still_settles_and_levels():
     start, end, now = before, find_head(trained()[0], head="").read(), find_head(model, head="").read()
     line = start.towards(end, report.settled_at)
     assert all(same_bits(a, b) for a, b in zip(now.tensors(), line.tensors(), strict=True))
+
+
+def test_new_outputs_without_a_past_are_silenced_before_the_head_settles():
+    model, before = trained()
+    plain = night(trained()[0], before)
+    before.weights[-1][2:] = 0.05
+    report = night(model, before)
+    assert (plain.silenced, report.silenced) == (False, True)
+    assert "silenced" in str(report)
+    assert "silenced" not in str(plain)
+    assert report.settled_towards == "before"
 
 
 def test_without_the_weights_before_it_says_so_and_levels_all_the_same():

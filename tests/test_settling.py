@@ -9,7 +9,7 @@ from models import mlp, same_bits
 from src_plugin.finding import find_head
 from src_plugin.gates import noise_share
 from src_plugin.head import HeadState
-from src_plugin.settling import align, level, settle
+from src_plugin.settling import align, level, settle, silence
 
 N = 101
 ONE_EACH = torch.eye(
@@ -86,6 +86,42 @@ def test_biases_settle_with_the_weights():
     slept = HeadState(line(SPREAD).weights, (bias,))
     found = settle(head, before=before, trained=slept, slept=slept, noise=ONE_EACH, seen=(0, 1), new=(1,))
     torch.testing.assert_close(found.state.biases[0], found.position * bias)
+
+
+# -- outputs without a past --------------------------------------------------------------------------------------------
+
+ON = torch.ones(8, N, dtype=torch.float64)  # noise that always drives every input, so that row c answers sum(W[c])
+PAST = torch.full((N,), -1.0)  # a row that was never right
+ANYWHERE = torch.tensor([1.0, -1.0] * 50 + [0.5])
+
+
+def rows(*given):
+    return HeadState((torch.stack([row.to(torch.float64) for row in given]),), (None,))
+
+
+THREE = find_head(nn.Linear(N, 3, bias=False), head="")
+
+
+def test_an_output_without_a_past_starts_half_as_far_below_old_ones_as_training_put_it_above():
+    # Awake: the old class answers 101, the new ones -101 and 303 after training: a lead of 202. So 101 - 0.5 * 202 = 0.
+    before = rows(torch.ones(N), PAST, ANYWHERE)
+    trained = rows(torch.ones(N), PAST, torch.full((N,), 3.0))
+    silenced = silence(THREE, before=before, trained=trained, noise=ON, seen=(0, 1, 2), new=(1, 2))
+    assert THREE.logits(silenced, ON)[0].tolist() == pytest.approx([101.0, -101.0, 0.0])
+    assert same_bits(silenced.weights[0][:2], before.weights[0][:2])
+    # Only along the mean activity: what the row answers to the differences between inputs is as it was.
+    moved = silenced.weights[0][2] - before.weights[0][2]
+    assert float(moved.std()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_outputs_with_a_past_are_left_as_they_are():
+    before = rows(torch.ones(N), PAST, PAST)
+    assert silence(THREE, before=before, trained=before, noise=ON, seen=(0, 1, 2), new=(1, 2)) is before
+
+
+def test_a_silent_head_has_nothing_to_silence():
+    before = rows(torch.ones(N), PAST, ANYWHERE)
+    assert silence(THREE, before=before, trained=before, noise=0 * ON, seen=(0, 1, 2), new=(1, 2)) is before
 
 
 # -- heads that grew ---------------------------------------------------------------------------------------------------
