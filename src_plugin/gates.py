@@ -13,7 +13,7 @@ from torch import Tensor
 from src_plugin.config import SleepConfig
 from src_plugin.head import Head, HeadState
 
-RECALLED = 0.35
+RECALLED = 0.5
 """Share of earlier classes' training samples that must be forgotten before a rehearsing network sleeps."""
 
 KEPT = 0.99
