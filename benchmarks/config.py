@@ -283,6 +283,8 @@ def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping with keys like stream, model, training")
+    if "regimes" in raw:
+        raise ConfigError(f"{path} is a matrix of regimes: python -m benchmarks regimes {path}")
     parent = raw.pop("extends", None)
     _refuse_unknown(raw, RunConfig, path, "")
     if parent is None:

@@ -179,6 +179,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _validate(raw: Mapping[str, Any], path: Path) -> MatrixFile:
     """Check the file's own keys; regimes one by one, so that a message can name the regime."""
+    if "regimes" not in raw and raw.keys() & {"extends", "stream", "strategies"}:
+        raise ConfigError(f"{path} is the config of one benchmark, no matrix: python -m benchmarks run {path}")
     for key in raw:
         if key not in MatrixFile.model_fields:
             raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, MatrixFile.model_fields)}")

@@ -156,16 +156,15 @@ def sleep_head(
             hidden=lambda x: head.hidden(trained, x),
         )
         noise, facts["noise_strength"] = drawn.vectors, drawn.strength
+        if inputs is None or len(inputs) < 2:
+            facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
         some = noise[: len(noise) // 2]
         expected = gates.expected_share(new_classes, old_classes)
         facts["expected_share"] = expected
         facts["share_trained"] = gates.noise_share(head, trained, some, seen=seen, new=new_classes)
 
-    is_first = not old_classes if new_classes is not None else index == 0
     strength = config.depth
-    reason = (
-        "first sleep: nothing earlier to protect" if is_first else "the classes of this experience crowd out others"
-    )
+    reason = _why_sleep(config, new=new_classes, old=old_classes)
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.rehearsed(config, recall),
@@ -186,7 +185,7 @@ def sleep_head(
     else:
         facts["skipped"]["replay"] = "switched off"
 
-    if not old_classes and config.first_gate:
+    if not old_classes and config.first_gate and config.replay:
         if inputs is None or len(inputs) == 0:
             facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
         else:
@@ -302,6 +301,14 @@ def _settle_and_level(
         state = levelled.state
         facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
     return state
+
+
+def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:
+    if config.is_pure:
+        return "pure SRC sleeps whenever it is told to"
+    if new is None:
+        return "it is not known which classes are new, so no gate could tell"
+    return "the classes of this experience crowd out others" if old else "first sleep: nothing earlier to protect"
 
 
 def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:

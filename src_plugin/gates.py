@@ -67,7 +67,7 @@ def balanced(config: SleepConfig, *, share: float | None, expected: float | None
     """
     if not config.balance_gate or share is None or expected is None or share > expected:
         return None
-    return Verdict(0.0, f"already balanced: noise gives new classes {share:.0%}, their share is {expected:.0%}")
+    return Verdict(0.0, f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}")
 
 
 def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:

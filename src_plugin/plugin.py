@@ -6,6 +6,7 @@ The plugin decides when, and finds its place among the other plugins; `waking.py
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,9 +66,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         config: A `SleepConfig`, or the name of a preset; "auto" needs no numbers.
         head: Dotted name of the head (a layer or a container), or a list of names, input side first; None finds it.
         seed: Seed of the sleep's noise, or a NumPy or torch generator.
-        every: Sleep after every k-th experience.
+        every: Sleep after every k-th experience. With `auto` a sleep protects what the last one left, so what was lost
+            before the first sleep stays lost: for the first time it has nothing earlier to protect.
         first: Number of the first experience (from 1) to sleep after; None means `every`.
-        last_only: Sleep after the last experience of the stream only.
+        last_only: Sleep after the last experience of the stream only; for pure SRC, see `every`.
         schedule: `schedule(strategy) -> bool` decides instead of `every`, `first` and `last_only`.
         reference: `reference(strategy) -> Tensor` gives inputs of the model, shape (n, ...), from which mean input and
             data-based gains are taken instead of the running mean. For replications: it lets the sleep see data that a
@@ -121,16 +123,41 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self._experiences = 0
         self._sub_experiences = 0
         self._told: set[str] = set()
+        self._run: tuple[Callable[[], Any], Callable[[], Any]] | None = (
+            None  # weak: the strategy and the model it is with
+        )
 
     # -- waking: watch training forward passes ------------------------------------------------------------------
 
     def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Take the right place among the plugins."""
+        """Take the right place among the plugins; refuse to go on from another run."""
+        self._check_same_run(strategy)
         plugins = strategy.plugins
         early = [p for p in plugins if isinstance(p, MUST_COME_FIRST)]
         late = [p for p in plugins if p is not self and not isinstance(p, MUST_COME_FIRST)]
         if plugins != [*early, self, *late]:
             strategy.plugins = [*early, self, *late]  # a new list: Avalanche is walking the old one right now
+
+    def _check_same_run(self, strategy: Any) -> None:
+        """Refuse another strategy with another model: mean input, classes and number of sleeps are those of the first.
+
+        Raises:
+            ConfigError: The plugin has learnt of experiences in another run.
+        """
+        now = (strategy, strategy.model)
+        is_other = self._run is not None and all(
+            was() is not is_now for was, is_now in zip(self._run, now, strict=True)
+        )
+        if is_other and self._experiences:
+            raise ConfigError(
+                f"this SRCPlugin has {self._experiences} experiences of another model behind it, whose mean input and "
+                "classes it would go on with. Make a new SRCPlugin() for every run"
+            )
+        self._run = (weakref.ref(strategy), weakref.ref(strategy.model))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out strategy and model: a checkpoint or a copy goes on with its own."""
+        return {**self.__dict__, "_run": None}
 
     def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Count recall of rehearsed classes anew."""

@@ -59,8 +59,9 @@ def check_mean_input(mean_input: NDArray[np.floating], *, n_inputs: int | None =
     if len(bad):
         raise StimulusError(
             f"mean_input is negative at {len(bad)} of {len(mean_input)} inputs (first: input {bad[0]}, "
-            f"{mean_input[bad[0]]:.4g}); spikes need inputs of 0 or more. Scale the features to [0, 1], "
-            "(x - min) / (max - min), instead of standardising them, or let the layer below the head end in a ReLU"
+            f"{mean_input[bad[0]]:.4g}); spikes need inputs of the head to be 0 or more. Scale the features to [0, 1], "
+            "(x - min) / (max - min), instead of standardising them (images: ToTensor without Normalize), or let the "
+            "layer below the head end in a ReLU; a Tanh, LeakyReLU or BatchNorm there does not"
         )
     if not np.any(mean_input > 0):
         raise StimulusError("mean_input is 0 everywhere: no input would ever spike. Was the head given any data?")

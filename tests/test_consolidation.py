@@ -42,9 +42,12 @@ def trained(*, dtype=torch.float32, bias=True):
     return model, before
 
 
+CURRENT = torch.rand((50, 12), generator=torch.Generator().manual_seed(0))
+
+
 def night(model, before=None, config=QUICK, **changes):
     """A sleep after classes 2 and 3, with 0 and 1 known."""
-    arguments = {"before": before, "new_classes": NEW, "old_classes": OLD, **changes}
+    arguments = {"before": before, "new_classes": NEW, "old_classes": OLD, "inputs": CURRENT, **changes}
     return sleep(model, MEAN, config, **arguments)
 
 
@@ -341,6 +344,31 @@ def test_new_outputs_without_a_past_are_silenced_before_the_head_settles():
     assert report.settled_towards == "before"
 
 
+def test_without_current_inputs_the_noise_has_no_correlations_and_the_report_says_so():
+    model, before = trained()
+    without = night(model, before, inputs=None)
+    assert without.skipped == {"correlated noise": "no inputs of the current experience were given"}
+    assert night(*trained()).skipped == {}
+
+
+REASONS = {
+    "pure": ({"config": PURE}, "pure SRC sleeps whenever it is told to"),
+    "unknown classes": ({"new_classes": None}, "it is not known which classes are new"),
+    "nothing earlier": ({"old_classes": ()}, "first sleep: nothing earlier to protect"),
+    "old and new": ({}, "the classes of this experience crowd out others"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), REASONS.values(), ids=REASONS)
+def test_the_reason_to_sleep_claims_no_more_than_is_known(arguments, reason):
+    assert night(*trained(), **arguments).reason.startswith(reason)
+
+
+def test_the_first_gate_has_nothing_to_keep_without_replay():
+    report = night(*trained(), SleepConfig(replay=False), old_classes=())
+    assert report.kept_fraction is None
+
+
 def test_without_the_weights_before_it_says_so_and_levels_all_the_same():
     report = night(trained()[0])
     assert report.skipped == {"settle": "the weights before the experience were not given"}
@@ -397,7 +425,7 @@ def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
     state = copies(model)
     report = night(model, before)
     assert report.decision == "awake"
-    assert "already balanced" in report.reason
+    assert "do not dominate" in report.reason
     assert changed(model, state) == []
     report = night(model, before, SleepConfig(steps=120, balance_gate=False))
     assert report.decision == "slept"
@@ -433,7 +461,7 @@ def test_a_head_that_grew_settles_what_it_had():
     grown = mlp(12, 16, 10, 6)
     with torch.no_grad():
         grown[4].weight[4:] += 1.0
-    report = sleep(grown, MEAN, QUICK, before=before, new_classes=(4, 5), old_classes=(0, 1, 2, 3))
+    report = night(grown, before, new_classes=(4, 5), old_classes=(0, 1, 2, 3))
     assert report.decision == "slept"
     assert report.skipped == {"settle of grown units": "20 weights have no counterpart before the experience"}
 

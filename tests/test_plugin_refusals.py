@@ -1,5 +1,7 @@
 """SRCPlugin: bad input is refused before anything changes."""
 
+import copy
+
 import pytest
 import torch
 from avalanche.core import SupervisedPlugin
@@ -158,3 +160,23 @@ def test_an_interrupted_sleep_leaves_the_trained_network(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build(SRCPlugin(QUICK), model=model).train(benchmark().train_stream[0])
     assert changed(model, seen[0]) == []
+
+
+def test_a_plugin_with_another_run_behind_it_is_refused_before_it_trains():
+    plugin = SRCPlugin()
+    train(build(plugin))
+    model = network()
+    weights = copies(model)
+    with pytest.raises(ConfigError, match=r"2 experiences of another model behind it.*Make a new SRCPlugin\(\)"):
+        train(build(plugin, model=model))
+    assert changed(model, weights) == []
+
+
+def test_a_plugin_may_go_on_with_its_model_and_a_copy_with_another():
+    plugin, b = SRCPlugin(), benchmark()
+    strategy = train(build(plugin), b.train_stream[:1])
+    twin = copy.deepcopy(plugin)
+    train(build(plugin, model=strategy.model), b.train_stream[1:])
+    assert len(plugin.reports) == 2
+    train(build(twin, model=copy.deepcopy(strategy.model)), b.train_stream[1:])
+    assert len(twin.reports) == 2

@@ -156,3 +156,11 @@ def test_a_regime_that_is_also_a_config_is_the_same_run(regime: str, file: str, 
     (cell,) = load_matrix(CONFIGS / "regimes.yaml").select(regimes=[regime], datasets=["mnist"]).cells
     config = load_config(CONFIGS / file)
     assert config_hash(resolve(cell.config, strategy)) == config_hash(resolve(config, strategy))
+
+
+def test_a_config_is_sent_to_the_command_that_runs_it_and_a_matrix_to_its_own() -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    with pytest.raises(ConfigError, match=r"split_mnist.yaml is the config of one benchmark.*benchmarks run "):
+        load_matrix(configs / "split_mnist.yaml")
+    with pytest.raises(ConfigError, match=r"regimes.yaml is a matrix of regimes: python -m benchmarks regimes "):
+        load_config(configs / "regimes.yaml")
