@@ -60,7 +60,7 @@ def _add_conditions(command: argparse.ArgumentParser) -> None:
     threads = "threads of torch; default: torch's own choice, with more workers one each"
     add("--threads", type=int, metavar="N", help=threads)
     add("--device", default="cpu", help="where networks are trained: cpu (default), cuda, cuda:1, ...")
-    add("--dry-run", action="store_true", help="check everything, say what would run, and stop")
+    add("--dry-run", action="store_true", help="check the configs, say what would run, and stop")
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
