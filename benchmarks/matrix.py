@@ -213,7 +213,8 @@ def describe_matrix(records: Sequence[Record]) -> str:
     images = sorted({sum(record.n_test) for record in records if record.status == "done"})
     size = " to ".join(f"{n:,}" for n in dict.fromkeys((images[0], images[-1]))) if images else "no"
     which = ", ".join(map(str, seeds))
-    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({which}); {size} test images; {describe(records)}"
+    in_order = sorted(records, key=lambda record: (record.config_name, record.strategy, record.seed))
+    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({which}); {size} test images; {describe(in_order)}"
 
 
 def markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
