@@ -7,7 +7,7 @@ device and the place of the data are given on the command line, so no file is co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,12 +197,12 @@ def load_config(path: Path) -> RunConfig:
     chain = _read_chain(path, [])
     merged: dict[str, Any] = {}
     for _, raw in chain:
-        merged = _merge(merged, raw)
+        merged = merge(merged, raw)
     merged["name"] = chain[-1][1].get("name", path.stem)
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, chain)) from error
+        raise ConfigError(explain(error, chain)) from error
     try:
         config.sleep.build()
     except ConfigError as error:
@@ -270,29 +270,45 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no infinity
 
 
-def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the files from the root of `extends` to `path`, each without its `extends` key."""
-    if path.resolve() in below:
-        raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
+def read_mapping(path: Path, *, kind: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Args:
+        path: The file.
+        kind: What it should be, for people.
+        keys: Keys that such a file has, for people.
+
+    Raises:
+        ConfigError: There is no such file (the nearest name is given), or it holds something else.
+    """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"there is no config {path}{near}") from None
+        raise ConfigError(f"there is no {kind} {path}{near}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold a mapping with keys like stream, model, training")
+        raise ConfigError(f"{path} must hold a mapping with keys like {', '.join(keys)}")
+    return raw
+
+
+def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the files from the root of `extends` to `path`, each without its `extends` key."""
+    if path.resolve() in below:
+        raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
+    raw = read_mapping(path, kind="config", keys=("stream", "model", "training"))
     if "regimes" in raw:
         raise ConfigError(f"{path} is a matrix of regimes: python -m benchmarks regimes {path}")
     parent = raw.pop("extends", None)
-    _refuse_unknown(raw, RunConfig, path, "")
+    refuse_unknown(raw, RunConfig, path, "")
     if parent is None:
         return [(path, raw)]
     return [*_read_chain(path.parent / str(parent), [*below, path.resolve()]), (path, raw)]
 
 
-def _refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:
+def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:
+    """Refuse keys that a section does not have, at any depth; the nearest known one is named."""
     known = section.model_fields
     for key, value in raw.items():
         if key not in known:
@@ -303,19 +319,20 @@ def _refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path
             raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
         inner = known[key].annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
-            _refuse_unknown(value, inner, path, f"{where}{key}.")
+            refuse_unknown(value, inner, path, f"{where}{key}.")
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one mapping over another: mappings are merged, anything else is replaced."""
     both = {
-        key: _merge(base[key], value)
+        key: merge(base[key], value)
         for key, value in over.items()
         if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
     }
     return {**base, **over, **both}
 
 
-def _explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
+def explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
     """Say which key of which file is wrong, and why."""
     first = error.errors()[0]
     keys = [part for part in first["loc"] if isinstance(part, str)]

@@ -88,7 +88,7 @@ def draw_heat_map(rows: Sequence[Row], path: Path, *, title: str, note: str) -> 
     figure.suptitle(title, fontsize=15, x=0.01, ha="left")
     figure.supxlabel(
         f"Test images of all classes after the last experience, mean over seeds; differences paired by seed.\n"
-        f'Grey: not part of the matrix; "-": no run yet.\n{note}',
+        f'Grey: not part of the matrix; "-": no run that is done.\n{note}',
         fontsize=8.5,
         color="#444444",
         x=0.01,

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-import yaml
 from pydantic import Field, ValidationError
 
-from benchmarks.config import RunConfig, Section, _explain, _merge, _refuse_unknown
+from benchmarks.config import RunConfig, Section, explain, merge, read_mapping, refuse_unknown
 from benchmarks.data import DATASETS
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import find_row
@@ -137,7 +136,7 @@ def load_matrix(path: Path) -> Matrix:
         ConfigError: The file is missing or not YAML, a key or a name is unknown (the nearest known one is given), a
             value does not fit, or two regimes share a name; the message names file, regime and key.
     """
-    raw = _read(path)
+    raw = read_mapping(path, kind="matrix", keys=("base", "datasets", "methods", "regimes"))
     file = _validate(raw, path)
     for name in file.datasets:
         if name not in DATASETS:
@@ -164,19 +163,6 @@ def load_matrix(path: Path) -> Matrix:
     return Matrix(stem=path.stem, title=file.name, methods=methods, cells=cells)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"there is no matrix {path}{near}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold a mapping with keys like base, datasets, methods, regimes")
-    return raw
-
-
 def _validate(raw: Mapping[str, Any], path: Path) -> MatrixFile:
     """Check the file's own keys; regimes one by one, so that a message can name the regime."""
     if "regimes" not in raw and raw.keys() & {"extends", "stream", "strategies"}:
@@ -188,7 +174,7 @@ def _validate(raw: Mapping[str, Any], path: Path) -> MatrixFile:
     for i, row in enumerate(rows if isinstance(rows, list) else ()):
         if isinstance(row, Mapping):
             name = row.get("name", i)
-            _refuse_unknown(row, Regime, path, f"regimes.{name}.")
+            refuse_unknown(row, Regime, path, f"regimes.{name}.")
             try:
                 Regime.model_validate(row)
             except ValidationError as error:
@@ -200,7 +186,7 @@ def _validate(raw: Mapping[str, Any], path: Path) -> MatrixFile:
 
 
 def _refuse(error: ValidationError, raw: Mapping[str, Any], path: Path, where: str) -> NoReturn:
-    raise ConfigError(_explain(error, [(path, dict(raw))]) + (f", {where}" if where else "")) from error
+    raise ConfigError(explain(error, [(path, dict(raw))]) + (f", {where}" if where else "")) from error
 
 
 def _refuse_parts(parts: Mapping[str, Any], path: Path, where: str) -> None:
@@ -210,7 +196,7 @@ def _refuse_parts(parts: Mapping[str, Any], path: Path, where: str) -> None:
             raise ConfigError(f"{path}: unknown key {f'{where}.{part}'!r}{did_you_mean(part, PARTS)}")
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path}: {where}.{part} must be a mapping; got {content!r}")
-    _refuse_unknown(parts, RunConfig, path, f"{where}.")
+    refuse_unknown(parts, RunConfig, path, f"{where}.")
     if "dataset" in parts.get("stream", {}):
         raise ConfigError(f"{path}: {where}.stream.dataset: the data sets of a matrix are the keys of `datasets`")
 
@@ -232,7 +218,7 @@ def _build_cell(file: MatrixFile, path: Path, *, dataset: str, regime: Regime) -
         "strategies": list(strategies.values()),
     }
     for layer in (file.base, {"stream": {"dataset": dataset}}, file.datasets[dataset], regime.set):
-        merged = _merge(merged, layer)
+        merged = merge(merged, layer)
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:

@@ -63,8 +63,9 @@ def sleep(
             levelling.
         old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
         recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
-        inputs: Inputs of the head from the current experience, shape (n, n_0); data-based gains and the gate of the
-            first sleep look at them.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
+            and levelling has the correlations of the last 300; data-based gains and the gate of the first sleep look at
+            all.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -308,7 +309,7 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
         return "pure SRC sleeps whenever it is told to"
     if new is None:
         return "it is not known which classes are new, so no gate could tell"
-    return "the classes of this experience crowd out others" if old else "first sleep: nothing earlier to protect"
+    return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
 
 
 def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:

@@ -67,7 +67,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         head: Dotted name of the head (a layer or a container), or a list of names, input side first; None finds it.
         seed: Seed of the sleep's noise, or a NumPy or torch generator.
         every: Sleep after every k-th experience. With `auto` a sleep protects what the last one left, so what was lost
-            before the first sleep stays lost: for the first time it has nothing earlier to protect.
+            before the first sleep stays lost.
         first: Number of the first experience (from 1) to sleep after; None means `every`.
         last_only: Sleep after the last experience of the stream only; for pure SRC, see `every`.
         schedule: `schedule(strategy) -> bool` decides instead of `every`, `first` and `last_only`.

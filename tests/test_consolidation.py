@@ -354,7 +354,7 @@ def test_without_current_inputs_the_noise_has_no_correlations_and_the_report_say
 REASONS = {
     "pure": ({"config": PURE}, "pure SRC sleeps whenever it is told to"),
     "unknown classes": ({"new_classes": None}, "it is not known which classes are new"),
-    "nothing earlier": ({"old_classes": ()}, "first sleep: nothing earlier to protect"),
+    "nothing earlier": ({"old_classes": ()}, "first sleep: all classes are new"),
     "old and new": ({}, "the classes of this experience crowd out others"),
 }
 
