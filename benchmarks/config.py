@@ -22,6 +22,7 @@ from strategies import Settings, find_row, sleep_of
 Positive = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -150,9 +151,17 @@ class SettingsSection(Section):
     """Numbers of the methods underneath; see `strategies.Settings`, whose defaults these are."""
 
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = Settings.memory_fraction
-    ewc_lambda: Annotated[float, Field(ge=0)] = Settings.ewc_lambda
-    lwf_alpha: Annotated[float, Field(ge=0)] = Settings.lwf_alpha
+    memory_size: Positive | None = Settings.memory_size
+    ewc_lambda: NotNegative = Settings.ewc_lambda
+    ewc_decay: Annotated[float, Field(ge=0, le=1)] = Settings.ewc_decay
+    si_lambda: NotNegative = Settings.si_lambda
+    mas_lambda: NotNegative = Settings.mas_lambda
+    lwf_alpha: NotNegative = Settings.lwf_alpha
     lwf_temperature: Annotated[float, Field(gt=0)] = Settings.lwf_temperature
+    gem_strength: NotNegative = Settings.gem_strength
+    der_alpha: NotNegative = Settings.der_alpha
+    der_beta: NotNegative = Settings.der_beta
+    owm_alpha: Annotated[float, Field(gt=0)] = Settings.owm_alpha
 
     def build(self) -> Settings:
         """Return them as the strategies take them."""
@@ -258,8 +267,14 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
         sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
     if row.settings:
-        sections["settings"] = config.settings.model_dump(include=set(row.settings))
+        sections["settings"] = _settings_of(config.settings, row.settings)
     return {**sections, "sleep": sleep, "strategy": strategy}
+
+
+def _settings_of(settings: SettingsSection, names: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that a method reads; of the two that give the size of a memory, the one that counts."""
+    idle = "memory_size" if settings.memory_size is None else "memory_fraction"
+    return settings.model_dump(include=set(names) - {idle})
 
 
 def _plain(value: Any) -> Any:

@@ -158,6 +158,8 @@ def run(
         batch_size=config.training.batch_size,
         epochs=config.training.epochs,
         n_images=len(stream.train_images),
+        n_classes=len(stream.class_order),
+        n_experiences=len(stream.classes),
         settings=config.settings.build(),
         device=device,
         sleep=config.sleep.build() if sleeps else "auto",

@@ -8,6 +8,8 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import Tensor
 
+from strategies.setup import TrainingSetup, naive_with
+
 
 class MeanIMMPlugin(SupervisedPlugin):  # type: ignore[misc]
     """Moves all parameters to `before + (trained - before) / k` when experience k ends; nothing at k = 1.
@@ -43,3 +45,8 @@ class MeanIMMPlugin(SupervisedPlugin):  # type: ignore[misc]
     def kept_bytes(self) -> int:
         """Bytes kept between experiences: one number."""
         return 8
+
+
+def build_average(setup: TrainingSetup, plugins: list[Any]) -> Any:
+    """Build plain fine-tuning with averaged weights."""
+    return naive_with(MeanIMMPlugin(), setup, plugins)

@@ -7,19 +7,17 @@ that the last stage alone, "+only" nothing but the sleep.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from avalanche.logging import BaseLogger
-from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
-from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, did_you_mean
 from src_plugin.presets import PRESETS
-from strategies.averaging import MeanIMMPlugin
-from strategies.established import EWC, LwF, Replay
+from strategies.averaging import build_average
+from strategies.regularisation import build_ewc, build_lwf
+from strategies.rehearsal import build_replay
+from strategies.setup import TrainingSetup, common
 
 if TYPE_CHECKING:
     from src_plugin.config import SleepConfig
@@ -31,81 +29,6 @@ SUFFIXES: dict[str, dict[str, Any]] = {
     "+only": dict(PRESETS["src_only"].settings),  # the sleep alone, nothing settled or levelled
 }
 """End of a strategy's name -> fields of `SleepConfig` that it changes."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Numbers of the methods; a row of STRATEGIES says which are its own.
-
-    Attributes:
-        memory_fraction: Exemplars that replay keeps, as a fraction of the training images of the stream.
-        ewc_lambda: Weight of EWC's penalty.
-        lwf_alpha: Weight of LwF's distillation.
-        lwf_temperature: Its temperature.
-    """
-
-    memory_fraction: float = 0.0075
-    ewc_lambda: float = 100.0
-    lwf_alpha: float = 1.0
-    lwf_temperature: float = 2.0
-
-
-@dataclass(frozen=True)
-class TrainingSetup:
-    """What every strategy is built from.
-
-    Attributes:
-        model: The network; trained in place.
-        optimizer: Over the network's parameters.
-        criterion: Loss of outputs (n, n_classes) and labels (n,).
-        batch_size: Images per update.
-        epochs: Passes over each experience.
-        n_images: Training images of the whole stream.
-        settings: Numbers of the method.
-        device: Where it is trained.
-        plugins: More Avalanche plugins; the list is copied, never changed.
-        sleep: Settings or preset name for strategies that end in a suffix.
-        every: Sleep after every so many experiences.
-        seed: Of the sleep's own random generator.
-        reference: Images from which the sleep takes mean input and scales, as a function of the strategy; None for the
-            plugin's own running mean.
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    criterion: nn.Module
-    batch_size: int
-    epochs: int
-    n_images: int = 0
-    settings: Settings = Settings()
-    device: str = "cpu"
-    plugins: list[Any] = field(default_factory=list)
-    sleep: SleepConfig | str = "auto"
-    every: int = 1
-    seed: int = 0
-    reference: Callable[[Any], Tensor] | None = None
-
-
-class NoLogger(BaseLogger):  # type: ignore[misc]
-    """Logs nothing; without any logger, Avalanche warns at every strategy that is built."""
-
-    def log_single_metric(self, name: str, value: object, x_plot: int) -> None:
-        """Do nothing."""
-
-
-def _common(setup: TrainingSetup, plugins: list[Any]) -> dict[str, Any]:
-    """Return the arguments that all Avalanche strategies share; batch sizes default to 1 there, so both are set."""
-    return {
-        "model": setup.model,
-        "optimizer": setup.optimizer,
-        "criterion": setup.criterion,
-        "train_mb_size": setup.batch_size,
-        "eval_mb_size": setup.batch_size,
-        "train_epochs": setup.epochs,
-        "device": setup.device,
-        "plugins": plugins,
-        "evaluator": EvaluationPlugin(loggers=[NoLogger()]),
-    }
 
 
 @dataclass(frozen=True)
@@ -132,24 +55,7 @@ class Row:
 
 
 def _naive(setup: TrainingSetup, plugins: list[Any]) -> Any:
-    return Naive(**_common(setup, plugins))
-
-
-def _naive_with(make: Callable[[TrainingSetup], Any]) -> Callable[[TrainingSetup, list[Any]], Any]:
-    """Return a factory of plain fine-tuning with one more plugin, behind those that are given: sleep comes first."""
-    return lambda setup, plugins: _naive(setup, [*plugins, make(setup)])
-
-
-def _replay(setup: TrainingSetup) -> Replay:
-    return Replay(fraction=setup.settings.memory_fraction, n_images=setup.n_images)
-
-
-def _ewc(setup: TrainingSetup) -> EWC:
-    return EWC(ewc_lambda=setup.settings.ewc_lambda)
-
-
-def _lwf(setup: TrainingSetup) -> LwF:
-    return LwF(alpha=setup.settings.lwf_alpha, temperature=setup.settings.lwf_temperature)
+    return Naive(**common(setup, plugins))
 
 
 STRATEGIES: dict[str, Row] = {
@@ -159,25 +65,25 @@ STRATEGIES: dict[str, Row] = {
         keeps="nothing",
     ),
     "average": Row(
-        factory=_naive_with(lambda setup: MeanIMMPlugin()),
+        factory=build_average,
         paper="weights averaged over experiences at 1/k (mean-IMM, Lee et al. 2017)",
         keeps="nothing but the number of experiences",
         sleeps=False,
     ),
     "replay": Row(
-        factory=_naive_with(_replay),
+        factory=build_replay,
         paper="rehearsal of random exemplars, balanced over classes (experience replay)",
         keeps="exemplars with their labels",
-        settings=("memory_fraction",),
+        settings=("memory_fraction", "memory_size"),
     ),
     "ewc": Row(
-        factory=_naive_with(_ewc),
+        factory=build_ewc,
         paper="elastic weight consolidation (Kirkpatrick et al. 2017, PNAS)",
         keeps="Fisher information and a copy of the weights, for every experience",
         settings=("ewc_lambda",),
     ),
     "lwf": Row(
-        factory=_naive_with(_lwf),
+        factory=build_lwf,
         paper="learning without forgetting (Li & Hoiem 2016, ECCV)",
         keeps="a copy of the network, as teacher",
         settings=("lwf_alpha", "lwf_temperature"),

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from avalanche.benchmarks import nc_benchmark
+from avalanche.core import SupervisedPlugin
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from strategies import Settings, TrainingSetup, build_strategy, find_row
 
 N_CLASSES = 4
+N_WEIGHTS = 12 * 16 + 16 * N_CLASSES
 
 
 class Points(TensorDataset):
@@ -55,6 +57,8 @@ def setup(seed: int = 0, **changes: Any) -> TrainingSetup:
         batch_size=10,
         epochs=5,
         n_images=len(Points(40, 0)),
+        n_classes=N_CLASSES,
+        n_experiences=2,
         settings=Settings(memory_fraction=0.1),  # 16 exemplars
         seed=seed,
     )
@@ -83,3 +87,29 @@ def weights(name: str, given: TrainingSetup) -> list[torch.Tensor]:
 
 def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def plugin(strategy: Any, kind: type) -> Any:
+    """Return the one plugin of a kind."""
+    (found,) = (p for p in strategy.plugins if isinstance(p, kind))
+    return found
+
+
+def witnessed(name: str, witness: Any) -> Any:
+    """Train on both experiences with a last plugin that looks on, and return the strategy."""
+    strategy = build_strategy(name, setup())
+    strategy.plugins.append(witness)
+    for experience in experiences(at_once=False):
+        strategy.train(experience)
+    return strategy
+
+
+class Penalty(SupervisedPlugin):  # type: ignore[misc]
+    """Notes by how much the loss that is minimised exceeds that of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def before_backward(self, strategy: Any, **kwargs: Any) -> None:
+        self.seen.append((strategy.loss - strategy.criterion()).item())

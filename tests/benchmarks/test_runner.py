@@ -194,10 +194,11 @@ def test_a_class_that_comes_back_is_measured_once(tiny: RunConfig, digits: Datas
 def test_whole_batches_are_in_use_and_give_the_same_record(
     tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(tiny, strategy="replay", seed=0, data=digits)
+    config = changed(tiny, settings={"memory_size": 20})
+    whole = run(config, strategy="replay", seed=0, data=digits)
     calls = []
     monkeypatch.setattr(WholeBatches, "before_training_exp", lambda self, strategy, **kwargs: calls.append(strategy))
-    stock = run(tiny, strategy="replay", seed=0, data=digits)
+    stock = run(config, strategy="replay", seed=0, data=digits)
     assert len(calls) == 3
     assert without_time(stock) == without_time(whole)
 
