@@ -42,6 +42,8 @@ class Record(BaseModel):
         accuracy: Fractions, shape (n_trained, n_tests), after training and sleep; None if nothing was measured. There
             is a column for each experience that brought something new, see `benchmarks.streams.Stream`.
         accuracy_before_sleep: The same matrix just before each sleep; equal to `accuracy` where nothing slept.
+        accuracy_by: The same matrix for each way of answering, the one of `accuracy` first, where a method has several
+            (iCaRL: nearest class mean, and the outputs of the network).
         final_accuracy: Accuracy over all test images after the last experience.
         n_test: Test images of each column.
         sleep_reports: One per sleep, as the plugin gave them.
@@ -51,7 +53,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
-    status: Literal["done", "diverged", "failed"]
+    status: Literal["done", "diverged", "failed", "skipped"]
     error: str | None = None
     config_name: str
     config: dict[str, Any]
@@ -62,6 +64,7 @@ class Record(BaseModel):
     n_test: list[int]
     accuracy: list[list[float]] | None = None
     accuracy_before_sleep: list[list[float]] | None = None
+    accuracy_by: dict[str, list[list[float]]] | None = None
     final_accuracy: float | None = None
     sleep_reports: list[dict[str, Any]] = Field(default_factory=list)
     kept_bytes: int | None = None
@@ -78,7 +81,8 @@ class Record(BaseModel):
         if self.accuracy is not None and self.accuracy_before_sleep is not None:
             if len(self.accuracy) != len(self.accuracy_before_sleep):
                 raise ValueError("accuracy and accuracy_before_sleep differ in their number of rows")
-            for row in (*self.accuracy, *self.accuracy_before_sleep):
+            others = [row for matrix in (self.accuracy_by or {}).values() for row in matrix]
+            for row in (*self.accuracy, *self.accuracy_before_sleep, *others):
                 if len(row) != len(self.n_test):
                     raise ValueError(f"a row of accuracy has {len(row)} entries for {len(self.n_test)} experiences")
                 if not all(0.0 <= value <= 1.0 for value in row):

@@ -1,33 +1,38 @@
-"""run(): one strategy under one seed on one stream -> Record.
-
-The accuracy matrices are measured here, by a loop without gradients that draws no random numbers, and never by
-`strategy.eval`, which advances torch's global generator and would make a measured run another run.
-"""
+"""run(): one strategy under one seed on one stream -> Record."""
 
 from __future__ import annotations
 
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from avalanche.models.utils import avalanche_forward
 from torch import Tensor, nn
 
+from benchmarks import checkpoint as checkpoints
 from benchmarks.batches import WholeBatches
 from benchmarks.config import RunConfig, resolve
 from benchmarks.data import Dataset
 from benchmarks.environment import commit, hardware, versions
+from benchmarks.measuring import LossWatch, Rows, SleepListener, measure
 from benchmarks.metrics import pooled_accuracy
-from benchmarks.models import LOSSES, MultiHead, build_model, build_optimizer
+from benchmarks.models import LOSSES, build_model, build_optimizer
 from benchmarks.records import Record, Seconds, finite
-from benchmarks.streams import Stream, TestSet, build_stream
+from benchmarks.streams import Stream, build_stream
+from src_plugin.errors import ConfigError
 from strategies import TrainingSetup, build_strategy, find_row
 
 Watch = Callable[[int, int], None]
+
+
+class ImpossibleError(ConfigError):
+    """A strategy does not go with this network, optimizer, stream or memory; nothing was trained."""
 
 
 def seed_everything(seed: int) -> None:
@@ -35,67 +40,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def accuracies(model: nn.Module, stream: Stream, *, device: str = "cpu", batch_size: int = 1000) -> list[float]:
-    """Measure the accuracy on every test set of a stream, those of experiences still to come included.
-
-    The prediction is the largest of all outputs; of equal ones, the first. Task labels are given to a network that
-    takes them; where it has no head for one yet, no answer is right. Modes are restored, nothing is drawn.
-
-    Returns:
-        Fractions, one per test set.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            return [
-                _correct(model, test, device=device, batch_size=batch_size) / len(test.labels) for test in stream.tests
-            ]
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _correct(model: nn.Module, test: TestSet, *, device: str, batch_size: int) -> int:
-    if isinstance(model, MultiHead) and not model.has_head(test.task):
-        return 0
-    pairs = zip(test.images.split(batch_size), test.labels.split(batch_size), strict=True)
-    return sum(
-        int((avalanche_forward(model, x.to(device), test.task).argmax(dim=1).cpu() == y).sum()) for x, y in pairs
-    )
-
-
-class SleepListener:
-    """Measures the network just before every sleep, and how long the sleep takes.
-
-    Appended to `strategy.plugins` after construction, because Avalanche warns of callbacks it does not know.
-    """
-
-    def __init__(self, measure: Callable[[Any], list[float]]) -> None:
-        """Keep how to measure a strategy."""
-        self._measure = measure
-        self._started = 0.0
-        self.row: list[float] | None = None
-        self.sleep_seconds = 0.0
-        self.measure_seconds = 0.0
-
-    def before_sleep(self, strategy: Any, **kwargs: Any) -> None:
-        """Measure, then start the clock."""
-        started = time.perf_counter()
-        self.row = self._measure(strategy)
-        self._started = time.perf_counter()
-        self.measure_seconds += self._started - started
-
-    def after_sleep(self, strategy: Any, **kwargs: Any) -> None:
-        """Stop the clock."""
-        self.sleep_seconds += time.perf_counter() - self._started
-
-    def take_row(self) -> list[float] | None:
-        """Return what the last sleep began with, once; None if nothing slept since."""
-        row, self.row = self.row, None
-        return row
 
 
 class SeenClasses:
@@ -125,6 +69,7 @@ def run(
     device: str = "cpu",
     threads: int | None = None,
     watch: Watch | None = None,
+    checkpoint: Path | None = None,
 ) -> Record:
     """Train one strategy on a stream and measure it after every experience, before and after every sleep.
 
@@ -136,12 +81,15 @@ def run(
         device: Where the network is trained.
         threads: Threads of torch; None leaves them as they are.
         watch: Called with (experiences done, experiences in all) at the start and after each.
+        checkpoint: A file in which the run is kept after each experience but the last, and from which it goes on to
+            the same numbers, if the file is of the same config, seed, code and machine; None keeps nothing.
 
     Returns:
         A record with status "done", or "diverged" if the weights stopped being finite; then the matrices end before.
 
     Raises:
-        ConfigError: Strategy, stream or sleep do not fit.
+        ImpossibleError: The strategy does not go with the rest.
+        ConfigError: Stream or sleep do not fit.
     """
     started = time.perf_counter()
     if threads is not None:
@@ -167,34 +115,37 @@ def run(
         seed=seed,
         reference=SeenClasses(data, device=device) if sleeps and config.sleep.reference == "seen_classes" else None,
     )
-    learner = build_strategy(strategy, setup)
-    listener = SleepListener(lambda s: accuracies(s.model, stream, device=device))
-    learner.plugins += [listener, WholeBatches(stream.train_images)]
-
-    after: list[list[float]] = []
-    before: list[list[float]] = []
-    train_seconds, error = 0.0, None
+    shared = {"images": stream.train_images, "tests": stream.tests, "data": data}
+    key = {"config": resolve(config, strategy), "seed": seed, "device": device, **_provenance(device)}
+    now = None if checkpoint is None else checkpoints.load(checkpoint, key=key, shared=shared)
+    now = now or _begin(_build(strategy, setup), stream, device=device)
+    error = None
     n = len(stream.train_stream)
-    for i, experience in enumerate(stream.train_stream):
+    for i in range(len(now.after), n):
         if watch:
             watch(i, n)
         tick = time.perf_counter()
         try:
-            learner.train(experience)
+            now.learner.train(stream.train_stream[i])
         except Exception as problem:
-            if _is_finite(learner.model):
+            if _is_finite(now.learner.model):
                 raise
-            error = f"weights are not finite after experience {i}: {problem}"
+            error = _divergence(i, now.losses, problem)
             break
         finally:
-            train_seconds += time.perf_counter() - tick
-        if not _is_finite(learner.model):
-            error = f"weights are not finite after experience {i}"
+            now.train_seconds += time.perf_counter() - tick
+        if not _is_finite(now.learner.model):
+            error = _divergence(i, now.losses)
             break
-        after.append(accuracies(learner.model, stream, device=device))
-        before.append(listener.take_row() or after[-1])
+        now.after.append(measure(now.learner, stream.tests, device=device))
+        now.before.append(now.sleeps.take_rows() or now.after[-1])
+        if checkpoint is not None and i + 1 < n:
+            now.total_seconds += time.perf_counter() - started
+            started = time.perf_counter()
+            checkpoints.save(checkpoint, now, key=key, shared=shared)
     if watch:
         watch(n, n)
+    learner, after = now.learner, now.after
     src = next((plugin for plugin in learner.plugins if hasattr(plugin, "reports")), None)
     return Record(
         status="diverged" if error else "done",
@@ -206,18 +157,71 @@ def run(
         class_order=stream.class_order,
         experiences=stream.class_names,
         n_test=stream.n_test,
-        accuracy=after,
-        accuracy_before_sleep=before,
-        final_accuracy=None if error else pooled_accuracy(after[-1], stream.n_test),
+        accuracy=[_first(rows) for rows in after],
+        accuracy_before_sleep=[_first(rows) for rows in now.before],
+        accuracy_by=_every(after),
+        final_accuracy=None if error else pooled_accuracy(_first(after[-1]), stream.n_test),
         sleep_reports=[finite(report.to_dict()) for report in src.reports] if src else [],
         kept_bytes=_kept_bytes(learner) if row.is_counted else None,
         seconds=Seconds(
-            train=max(0.0, train_seconds - listener.sleep_seconds - listener.measure_seconds),
-            sleep=listener.sleep_seconds,
-            total=time.perf_counter() - started,
+            train=max(0.0, now.train_seconds - now.sleeps.sleep_seconds - now.sleeps.measure_seconds),
+            sleep=now.sleeps.sleep_seconds,
+            total=now.total_seconds + time.perf_counter() - started,
         ),
         **_provenance(device),
     )
+
+
+@dataclass
+class _Progress:
+    """A run between two experiences.
+
+    Attributes:
+        learner: The strategy.
+        sleeps: Of its plugins, the one that measures before each sleep.
+        losses: The one that watches the loss.
+        after: What was measured after each experience.
+        before: What was measured before each sleep.
+        train_seconds: Time in `learner.train`, sleeps included, in s.
+        total_seconds: Time of the run when it was last kept, in s.
+    """
+
+    learner: Any
+    sleeps: SleepListener
+    losses: LossWatch
+    after: list[Rows] = field(default_factory=list)
+    before: list[Rows] = field(default_factory=list)
+    train_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+def _begin(learner: Any, stream: Stream, *, device: str) -> _Progress:
+    """Append the plugins of the laboratory to those of a new strategy."""
+    sleeps, losses = SleepListener(partial(measure, tests=stream.tests, device=device)), LossWatch()
+    learner.plugins += [sleeps, losses, WholeBatches(stream.train_images)]
+    return _Progress(learner, sleeps, losses)
+
+
+def _build(strategy: str, setup: TrainingSetup) -> Any:
+    try:
+        return build_strategy(strategy, setup)
+    except ConfigError as error:
+        raise ImpossibleError(str(error)) from error
+
+
+def _divergence(experience: int, losses: LossWatch, problem: Exception | None = None) -> str:
+    facts = [losses.trouble, "" if problem is None else str(problem)]
+    return "; ".join([f"weights are not finite after experience {experience}", *filter(None, facts)])
+
+
+def _first(rows: Rows) -> list[float]:
+    return next(iter(rows.values()))
+
+
+def _every(after: Sequence[Rows]) -> dict[str, list[list[float]]] | None:
+    """Return a matrix for every way of answering, where there are several."""
+    names = list(after[-1]) if after else []
+    return {name: [rows[name] for rows in after] for name in names} if len(names) > 1 else None
 
 
 def _kept_bytes(learner: Any) -> int:
@@ -230,20 +234,25 @@ def _provenance(device: str) -> dict[str, Any]:
     return {"versions": versions(), "commit": head, "tree_clean": is_clean, "hardware": hardware(device)}
 
 
-def failed_record(config: RunConfig, *, strategy: str, seed: int, error: str, seconds: float, device: str) -> Record:
+def failed_record(
+    config: RunConfig, *, strategy: str, seed: int, error: Exception, seconds: float, device: str
+) -> Record:
     """Return the record of a run that ended in an exception: no numbers, and why.
+
+    Its status is "skipped" if the strategy does not go with the rest, else "failed".
 
     Args:
         config: What was run.
         strategy: Its name.
         seed: Its seed.
-        error: The exception in one line.
+        error: The exception.
         seconds: How long it ran, in s.
         device: Where it ran.
     """
+    skipped = isinstance(error, ImpossibleError)
     return Record(
-        status="failed",
-        error=error,
+        status="skipped" if skipped else "failed",
+        error=str(error) if skipped else f"{type(error).__name__}: {error}",
         config_name=config.name,
         config=resolve(config, strategy),
         strategy=strategy,

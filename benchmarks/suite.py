@@ -112,7 +112,7 @@ def plan_matrix(matrix: Matrix, *, methods: Sequence[str] | None, seeds: Sequenc
 def read_done(job: Job, console: Console) -> Record | None:
     """Return the record of a job that need not be run again; say so if there is a file that is none.
 
-    A diverged run is a result. A failed one is tried again.
+    A diverged run is a result. A failed or skipped one is tried again.
     """
     if not job.path.exists():
         return None
@@ -121,7 +121,7 @@ def read_done(job: Job, console: Console) -> Record | None:
     except RecordError as error:
         console.print(f"{job.name}: run again, because {error}", style="yellow", markup=False, soft_wrap=True)
         return None
-    return None if record.status == "failed" else record
+    return None if record.status in ("failed", "skipped") else record
 
 
 def load_first(name: str, roots: Sequence[Path], *, download: bool = False) -> Dataset:
@@ -173,12 +173,12 @@ def run_suite(
         workers: Processes that run jobs at the same time.
 
     Returns:
-        The records of all jobs in their order, those of failed runs included.
+        The records of all jobs in their order, those of failed and skipped runs included.
 
     Raises:
         DataError: The images are missing or wrong; nothing was run then.
         WorkerError: A process ended without an answer; what was finished before is on disk.
-        KeyboardInterrupt: Ctrl-C; what was running is lost, what was finished before is on disk.
+        KeyboardInterrupt: Ctrl-C; of what was running the current experience is lost, all before is on disk.
     """
     records = {job: record for job in jobs if (record := read_done(job, console)) is not None}
     title, is_one = _title(jobs)
@@ -217,6 +217,9 @@ def run_suite(
                     n_failed += 1
                     message = f"{name} failed: {record.error}; its traceback is in {_log(job)}"
                     progress.console.print(message, style="red", markup=False, soft_wrap=True)
+                elif record.status == "skipped":
+                    message = f"{name} skipped: {record.error}"
+                    progress.console.print(message, style="yellow", markup=False, soft_wrap=True)
                 elif not is_one and not console.is_terminal:  # a log of hours shows no bar until its end
                     progress.console.print(f"{len(records)}/{len(jobs)} {name}: {record.status}", highlight=False)
                 progress.update(suite, advance=1, note=f"{n_failed} failed" if n_failed else "")
@@ -274,7 +277,7 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
     """Run one job and write its record; an exception becomes a failed record, and its traceback a log beside it."""
     from benchmarks.runner import failed_record, run  # here, because Avalanche takes seconds to import
 
-    log = _log(job)
+    log, checkpoint = _log(job), job.path.with_suffix(".checkpoint")
     log.unlink(missing_ok=True)  # of an attempt that failed before
     started = time.perf_counter()
     try:
@@ -286,19 +289,22 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
             device=conditions.device,
             threads=conditions.threads,
             watch=watch,
+            checkpoint=checkpoint,
         )
     except Exception as problem:
         record = failed_record(
             job.config,
             strategy=job.strategy,
             seed=job.seed,
-            error=f"{type(problem).__name__}: {problem}",
+            error=problem,
             seconds=time.perf_counter() - started,
             device=conditions.device,
         )
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc(), encoding="utf-8")
+        if record.status == "failed":
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc(), encoding="utf-8")
     head, is_clean = conditions.head
     record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
     write_record(record, job.path)
+    checkpoint.unlink(missing_ok=True)
     return record

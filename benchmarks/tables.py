@@ -105,7 +105,7 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
         done = [r for r in group if r.status == "done"]
         pairs = [final[seed] - baseline[seed] for seed in final if seed in baseline and name != BASELINE]
         forgot = [value for r in done if r.accuracy and (value := forgetting(r.accuracy)) is not None]
-        bad = {status: sum(r.status == status for r in group) for status in ("diverged", "failed")}
+        bad = {status: sum(r.status == status for r in group) for status in ("diverged", "failed", "skipped")}
         sleep = group[0].config.get("sleep") or {}
         label = sleep_label(sleep)
         rows.append(

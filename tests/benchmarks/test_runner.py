@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
+import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks.batches import WholeBatches
 from benchmarks.config import RunConfig
 from benchmarks.data import Dataset
 from benchmarks.records import Record
-from benchmarks.runner import SeenClasses, SleepListener, accuracies, run
-from benchmarks.streams import build_stream
+from benchmarks.runner import ImpossibleError, SeenClasses, run
 from lab_samples import PERMUTED, RETURNING, TASKS
 from src_plugin.errors import ConfigError
 
@@ -105,7 +106,13 @@ def test_divergence_is_a_result(tiny: RunConfig, digits: Dataset) -> None:
     wild = changed(tiny, training={"lr": 1e6, "loss": "squared_error"})
     record = run(wild, strategy="naive", seed=0, data=digits)
     assert record.status == "diverged"
-    assert "not finite after experience 0" in (record.error or "")
+    found = re.fullmatch(
+        r"weights are not finite after experience 0; loss (nan|inf) in iteration (\d+), (.*) before it(; .*)?",
+        record.error or "",
+    )
+    assert found
+    assert int(found[2]) > 1
+    assert math.isfinite(float(found[3]))
     assert record.accuracy == []
     assert record.final_accuracy is None
 
@@ -118,40 +125,6 @@ def test_divergence_under_sleep_is_not_a_failure(tiny: RunConfig, digits: Datase
 def test_an_unknown_strategy_names_the_nearest(tiny: RunConfig, digits: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'naive\+src'"):
         run(tiny, strategy="naive+scr", seed=0, data=digits)
-
-
-def test_measuring_changes_nothing(tiny: RunConfig, digits: Dataset) -> None:
-    stream = build_stream(tiny.stream, data=digits, seed=0)
-    model = nn.Sequential(nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 10))
-    model.train()
-    model[1].eval()
-    weights = copy.deepcopy(model.state_dict())
-    state = torch.get_rng_state()
-    first = accuracies(model, stream)
-    assert accuracies(model, stream, batch_size=7) == first
-    assert torch.equal(torch.get_rng_state(), state)
-    assert [module.training for module in model.modules()] == [True, True, False, True]
-    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-
-
-def test_accuracy_is_counted_by_experience(tiny: RunConfig, digits: Dataset) -> None:
-    class AlwaysThree(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.eye(10)[3].expand(len(x), 10)
-
-    stream = build_stream(tiny.stream, data=digits, seed=0)  # experiences 0-1, 2-3, 4-9
-    threes = int((digits.test_labels == 3).sum())
-    assert accuracies(AlwaysThree(), stream) == [0.0, threes / stream.n_test[1], 0.0]
-
-
-def test_equal_outputs_count_as_the_first_class(tiny: RunConfig, digits: Dataset) -> None:
-    class Dead(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.zeros(len(x), 10)
-
-    stream = build_stream(tiny.stream, data=digits, seed=0)
-    zeros = int((digits.test_labels == 0).sum())
-    assert accuracies(Dead(), stream) == [zeros / stream.n_test[0], 0.0, 0.0]
 
 
 def on(config: RunConfig, stream: Mapping[str, object]) -> RunConfig:
@@ -230,15 +203,6 @@ def test_settings_of_a_method_reach_it(tiny: RunConfig, digits: Dataset) -> None
     assert strict.accuracy[2] != gentle.accuracy[2]
 
 
-def test_the_listener_gives_each_row_once() -> None:
-    listener = SleepListener(lambda strategy: [strategy])
-    assert listener.take_row() is None
-    listener.before_sleep(0.5)
-    listener.after_sleep(0.5)
-    assert listener.take_row() == [0.5]
-    assert listener.take_row() is None
-
-
 def test_the_reference_of_the_paper_has_all_images_of_seen_classes(digits: Dataset) -> None:
     class Experience:
         classes_seen_so_far = (1, 3)
@@ -258,3 +222,59 @@ def test_the_reference_reaches_the_sleep(tiny: RunConfig, digits: Dataset) -> No
     assert own.accuracy_before_sleep is not None
     assert seen.accuracy_before_sleep[0] == own.accuracy_before_sleep[0]
     assert seen.sleep_reports[1] != own.sleep_reports[1]
+
+
+class Stop(Exception):
+    """What a power cut looks like from inside."""
+
+
+@pytest.mark.parametrize("strategy", ["naive+src", "replay", "ewc+src"])
+def test_a_run_cut_off_goes_on_to_the_same_numbers(
+    tiny: RunConfig, digits: Dataset, tmp_path: Path, strategy: str
+) -> None:
+    config, path = changed(tiny, settings={"memory_size": 20}), tmp_path / "seed1.checkpoint"
+    begun: list[int] = []
+
+    def cut(done: int, n: int) -> None:
+        begun.append(done)
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(config, strategy=strategy, seed=1, data=digits, watch=cut, checkpoint=path)
+    torch.rand(7)  # the generators have moved on since
+    begun.clear()
+    rest = run(
+        config, strategy=strategy, seed=1, data=digits, checkpoint=path, watch=lambda done, n: begun.append(done)
+    )
+    assert begun == [2, 3]
+    assert without_time(rest) == without_time(run(config, strategy=strategy, seed=1, data=digits))
+    assert path.stat().st_size < digits.train_images.nbytes  # images are not copied
+
+
+def test_a_checkpoint_of_another_run_is_not_used(tiny: RunConfig, digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "a.checkpoint"
+    run(tiny, strategy="naive", seed=1, data=digits, checkpoint=path)
+    begun: list[int] = []
+    run(tiny, strategy="naive", seed=2, data=digits, checkpoint=path, watch=lambda done, n: begun.append(done))
+    assert begun[0] == 0
+
+
+def test_a_method_that_does_not_fit_is_refused_before_training(tiny: RunConfig, digits: Dataset) -> None:
+    config = changed(tiny, settings={"memory_size": 5})
+    with pytest.raises(ImpossibleError, match="a memory of 5 images is less than one exemplar for each of 10 classes"):
+        run(config, strategy="replay", seed=0, data=digits, watch=lambda done, n: pytest.fail("trained"))
+
+
+def test_every_way_of_answering_is_recorded(tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(strategy: Any) -> dict[str, Any]:
+        return {"reversed": lambda x: -strategy.model(x), "outputs": strategy.model}
+
+    monkeypatch.setattr("benchmarks.measuring.classifiers", both)
+    record = run(tiny, strategy="naive", seed=0, data=digits)
+    plain = run(tiny, strategy="naive", seed=0, data=digits)
+    assert record.accuracy_by is not None
+    assert list(record.accuracy_by) == ["reversed", "outputs"]
+    assert record.accuracy == record.accuracy_by["reversed"] == plain.accuracy
+    assert record.accuracy_by["outputs"][0][0] > 0.8
+    assert record.accuracy[0][0] < 0.2

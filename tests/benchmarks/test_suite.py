@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks import runner, suite
+from benchmarks import checkpoint, runner, suite
 from benchmarks.config import RunConfig
 from benchmarks.data import DataError
 from benchmarks.records import Record, find_records
@@ -90,6 +90,43 @@ def test_what_fails_does_not_stop_the_other_configs(tmp_path: Path, console: Con
     assert "impossible: naive, seed 0 failed: ConfigError: " in text
     assert "1 failed" in text
     assert "Traceback" in jobs[0].path.with_suffix(".log").read_text(encoding="utf-8")
+
+
+def test_a_pair_that_does_not_fit_is_skipped_with_its_reason(tmp_path: Path, console: Console) -> None:
+    config = RunConfig.model_validate({**SHORT, "settings": {"memory_size": 5}})
+    jobs = plan(config, strategies=["replay", "naive"], seeds=[0], out=tmp_path)
+    records = run_suite(jobs, console=console, threads=1)
+    assert [record.status for record in records] == ["skipped", "done"]
+    text = console.export_text()
+    assert "replay, seed 0 skipped: replay: a memory of 5 images is less than one exemplar" in text
+    assert "failed" not in text
+    assert not list(tmp_path.rglob("*.log"))
+
+
+def test_a_suite_cut_off_within_a_run_goes_on_there(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = plan(RunConfig.model_validate(SHORT), strategies=["naive"], seeds=[0], out=tmp_path)
+    real, begun = checkpoint.save, []
+
+    def cut(*args: Any, **kwargs: Any) -> None:
+        real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(jobs, console=console, threads=1)
+    assert not jobs[0].path.exists()
+    monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (begun.append(1), real(*a, **k)))
+    (record,) = run_suite(jobs, console=console, threads=1)
+    assert len(begun) == 1  # of three experiences one was done, and the last needs no checkpoint
+    alone = run_suite(
+        plan(RunConfig.model_validate(SHORT), strategies=["naive"], seeds=[0], out=tmp_path / "alone"),
+        console=console,
+        threads=1,
+    )
+    assert accuracies([record]) == accuracies(alone)
+    assert [path.suffix for path in jobs[0].path.parent.iterdir()] == [".json"]
 
 
 @pytest.mark.slow
