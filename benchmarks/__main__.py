@@ -151,9 +151,11 @@ def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Names
     from benchmarks.data import DATASETS
     from src_plugin.errors import ConfigError, did_you_mean
 
-    if config.stream.dataset not in DATASETS:
-        near = did_you_mean(config.stream.dataset, DATASETS)
-        raise ConfigError(f"{options.config}: stream.dataset: unknown dataset {config.stream.dataset!r}{near}")
+    for key, names in {"dataset": [config.stream.dataset], "then": config.stream.then or []}.items():
+        for name in names:
+            if name not in DATASETS:
+                near = did_you_mean(name, DATASETS)
+                raise ConfigError(f"{options.config}: stream.{key}: unknown dataset {name!r}{near}")
     _check_conditions(options)
     from strategies import find_row
 

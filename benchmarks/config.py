@@ -32,7 +32,7 @@ class Section(BaseModel):
 
 
 class StreamConfig(Section):
-    """Which images come in which order; one of the first four fields after `dataset` says how the stream is split.
+    """Which images come in which order; one of the first five fields after `dataset` says how the stream is split.
 
     Attributes:
         dataset: A name of `benchmarks.data.DATASETS`.
@@ -42,7 +42,9 @@ class StreamConfig(Section):
             as many equal parts, in file order, as it appears.
         permutations: So many experiences of all classes: one with the pixels as they are, then each with an order of
             the pixels of its own, drawn from the run's seed.
-        class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), or a list of all classes.
+        then: Data sets that follow `dataset`, all images of each as one experience, on the same outputs (cross-modal).
+        class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), "seeded_experiences" (the experiences
+            of the fixed order, in an order drawn from the run's seed), or a list of all classes.
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
         task_labels: Task-incremental: the number of the experience is given with each image, in use as well, and each
             has output units of its own.
@@ -53,13 +55,14 @@ class StreamConfig(Section):
     classes_per_experience: list[Positive] | None = None
     experiences: Annotated[list[Annotated[list[Label], Field(min_length=1)]], Field(min_length=1)] | None = None
     permutations: Positive | None = None
-    class_order: Literal["fixed", "seeded"] | list[int] = "fixed"
+    then: Annotated[list[str], Field(min_length=1)] | None = None
+    class_order: Literal["fixed", "seeded", "seeded_experiences"] | list[int] = "fixed"
     samples_per_experience: Positive | None = None
     task_labels: bool = False
 
     @model_validator(mode="after")
     def _states_one_split(self) -> StreamConfig:
-        ways = ("n_experiences", "classes_per_experience", "experiences", "permutations")
+        ways = ("n_experiences", "classes_per_experience", "experiences", "permutations", "then")
         given = [way for way in ways if getattr(self, way) is not None]
         if len(given) != 1:
             said = " and ".join(given) or "none"
@@ -188,10 +191,11 @@ class RunConfig(Section):
                 "under stream.task_labels, heads come with their tasks, with linear outputs and PyTorch's own "
                 "initialisation: model.output must be linear, and init_half_range null"
             )
-        if self.sleep.reference == "seen_classes" and (self.stream.task_labels or self.stream.permutations):
+        others = self.stream.task_labels or self.stream.permutations or self.stream.then
+        if self.sleep.reference == "seen_classes" and others:
             raise ValueError(
-                "sleep.reference: seen_classes knows images by their classes, and task_labels and permutations make "
-                "other images or labels of them; use reference: none"
+                "sleep.reference: seen_classes knows images by their classes, and task_labels, permutations and then "
+                "make other images or labels of them; use reference: none"
             )
         return self
 
@@ -219,7 +223,7 @@ def load_config(path: Path) -> RunConfig:
     return config
 
 
-LATER_STREAM_FIELDS: dict[str, Any] = {"experiences": None, "permutations": None, "task_labels": False}
+LATER_STREAM_FIELDS: dict[str, Any] = {"experiences": None, "permutations": None, "then": None, "task_labels": False}
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 

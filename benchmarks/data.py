@@ -36,6 +36,7 @@ class Dataset:
         test_images: float32 in [0, 1], shape (n_test, ...).
         test_labels: int64, shape (n_test,).
         class_names: One per label.
+        then: Data sets that follow it in a cross-modal stream.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
+    then: tuple[Dataset, ...] = ()
 
     @property
     def n_inputs(self) -> int:

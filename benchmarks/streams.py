@@ -1,9 +1,10 @@
 """Streams: a data set, cut into experiences, as an Avalanche benchmark.
 
 Cut by classes (class-incremental; task-incremental with task labels; with classes that come back), or all classes again
-and again under other permutations of the pixels. Plain class-incremental streams come from `nc_benchmark` although it
-sits in a module called deprecated: it is the only constructor in Avalanche 0.6 on which all strategies run. It knows no
-class twice, so the others come from `dataset_benchmark`.
+and again: under other permutations of the pixels, or from other data sets on the same outputs (cross-modal). Plain
+class-incremental streams come from `nc_benchmark` although it sits in a module called deprecated: it is the only
+constructor in Avalanche 0.6 on which all strategies run. It knows no class twice, so the others come from
+`dataset_benchmark`.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Stream:
 
     The accuracy matrices have a row for each experience that is trained on, and a column for each of `tests`. Each test
     image stands in one column, that of the experience which brings its class for the first time; an experience in
-    which all classes come back has no column, so a stream with one has more rows than columns. Permuted pixels are new
-    images: there, every experience has its column.
+    which all classes come back has no column, so a stream with one has more rows than columns. Permuted pixels and
+    other data sets are new images: there, every experience has its column.
 
     Attributes:
         classes: Labels of each experience, in the order they come.
@@ -78,7 +79,8 @@ class Stream:
     @property
     def class_names(self) -> list[list[str]]:
         """Names of the classes of each experience."""
-        return [[self.data.class_names[label] for label in group] for group in self.classes]
+        sources = (self.data, *self.data.then) if self.data.then else [self.data] * len(self.classes)
+        return [[d.class_names[label] for label in group] for d, group in zip(sources, self.classes, strict=True)]
 
 
 def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[list[int]]:
@@ -87,7 +89,7 @@ def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[li
     Args:
         config: How the stream is split.
         n_classes: Labels are 0 to n_classes - 1.
-        seed: Decides a "seeded" order; draws from a private generator.
+        seed: Decides "seeded" orders; draws from a private generator.
 
     Raises:
         ConfigError: The classes cannot be split as asked, or what is listed does not name all labels.
@@ -95,6 +97,8 @@ def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[li
     labels = list(range(n_classes))
     if config.permutations is not None:
         return [labels] * config.permutations
+    if config.then is not None:
+        return [labels] * (1 + len(config.then))
     if config.experiences is not None:
         listed = {label for group in config.experiences for label in group}
         if listed != set(labels):
@@ -118,8 +122,10 @@ def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[li
         sizes = [n_classes // n] * n
     if sum(sizes) != n_classes:
         raise ConfigError(f"classes_per_experience sums to {sum(sizes)}, but {config.dataset} has {n_classes} classes")
-    starts = accumulate(sizes, initial=0)
-    return [order[a:b] for a, b in pairwise(starts)]
+    groups = [order[a:b] for a, b in pairwise(accumulate(sizes, initial=0))]
+    if config.class_order == "seeded_experiences":
+        return [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    return groups
 
 
 def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: bool = False) -> Stream:
@@ -127,8 +133,8 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
 
     Args:
         config: Which classes come when, and how many images of each experience are trained on.
-        data: All images.
-        seed: Decides a "seeded" class order, and the permutations of pixels.
+        data: All images, those of the data sets that follow included.
+        seed: Decides "seeded" orders of classes and experiences, and the permutations of pixels.
         at_once: Give all the images that the experiences would train on as one experience (joint training); what is
             measured stays the same.
 
@@ -143,10 +149,12 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
     classes = split_classes(config, n_classes=data.n_classes, seed=seed)
     if config.permutations is not None:
         images, parts, tests = _permuted(config, data=data, seed=seed)
+    elif config.then is not None:
+        images, parts, tests = _cross_modal(config, data=data)
     else:
         images, parts, tests = _split(config, data=data, classes=classes)
     whole = as_avalanche(images)
-    if config.permutations is None and config.experiences is None and not config.task_labels:
+    if not (config.permutations or config.then or config.experiences or config.task_labels):
         benchmark = nc_benchmark(
             whole,
             LabelledImages(data.test_images, data.test_labels),
@@ -206,6 +214,25 @@ def _permuted(config: StreamConfig, *, data: Dataset, seed: int) -> Cut:
     flat = data.test_images.flatten(1)
     tests = [TestSet(flat[:, order].reshape(data.test_images.shape), data.test_labels) for order in orders]
     return images, _ranges([len(images) // len(orders)] * len(orders)), tests
+
+
+def _cross_modal(config: StreamConfig, *, data: Dataset) -> Cut:
+    """Take all of one data set, then all of the next."""
+    sources, wanted = (data, *data.then), [config.dataset, *(config.then or ())]
+    if [source.name for source in sources] != wanted:
+        raise ConfigError(f"the stream is {wanted}, and data of {[source.name for source in sources]} were given")
+    for source in data.then:
+        ours, theirs = ((tuple(d.train_images.shape[1:]), d.n_classes) for d in (data, source))
+        if ours != theirs:
+            raise ConfigError(
+                f"stream.then: images and classes of {source.name} are {theirs[0]} and {theirs[1]}, those of "
+                f"{data.name} {ours[0]} and {ours[1]}; both go through the same network, so they must be the same"
+            )
+    n = config.samples_per_experience
+    images = torch.cat([source.train_images[:n] for source in sources])
+    labels = torch.cat([source.train_labels[:n] for source in sources])
+    tests = [TestSet(source.test_images, source.test_labels) for source in sources]
+    return LabelledImages(images, labels), _ranges([len(source.train_labels[:n]) for source in sources]), tests
 
 
 def _ranges(sizes: Sequence[int]) -> list[range]:

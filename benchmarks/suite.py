@@ -151,6 +151,20 @@ def load_first(name: str, roots: Sequence[Path], *, download: bool = False) -> D
 _load_once = lru_cache(maxsize=None)(load_first)  # once per process, however many runs it makes
 
 
+def load_for(config: RunConfig, conditions: Conditions) -> Dataset:
+    """Load the data set of a config, with those that follow it; each once per process.
+
+    Raises:
+        DataError: See `load_first`.
+    """
+
+    def load(name: str) -> Dataset:
+        return _load_once(name, conditions.data_roots, download=conditions.download)
+
+    stream = config.stream
+    return replace(load(stream.dataset), then=tuple(load(name) for name in stream.then or ()))
+
+
 def run_suite(
     jobs: Sequence[Job],
     *,
@@ -189,8 +203,8 @@ def run_suite(
     if not todo:
         return [records[job] for job in jobs]
     conditions = Conditions(tuple(data_roots), download, device, threads, head=commit())
-    for name in dict.fromkeys(job.config.stream.dataset for job in todo):
-        _load_once(name, conditions.data_roots, download=download)
+    for job in todo:
+        load_for(job.config, conditions)
     if workers > 1:
         _load_once.cache_clear()  # checked, and fetched if need be: each worker reads its own
     columns = (
@@ -285,7 +299,7 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
             job.config,
             strategy=job.strategy,
             seed=job.seed,
-            data=_load_once(job.config.stream.dataset, conditions.data_roots, download=conditions.download),
+            data=load_for(job.config, conditions),
             device=conditions.device,
             threads=conditions.threads,
             watch=watch,

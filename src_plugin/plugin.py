@@ -16,7 +16,7 @@ from avalanche.core import SupervisedPlugin
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
 from avalanche.models.utils import is_multi_task_module
 from avalanche.training import JointTraining
-from avalanche.training.plugins import CWRStarPlugin, SynapticIntelligencePlugin
+from avalanche.training.plugins import CWRStarPlugin, GDumbPlugin, SynapticIntelligencePlugin
 from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
@@ -33,6 +33,12 @@ from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
+
+UNDO_SLEEP = {
+    GDumbPlugin: "GDumb begins every experience with its first weights again and trains them on its memory alone",
+    CWRStarPlugin: "CWR* begins every experience with the output weights that it has saved itself",
+}
+"""Plugins that leave nothing of a sleep to the next experience, and why."""
 
 
 class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore]
@@ -53,6 +59,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     reports say so. It does the same from the second task on if another model changes its output layer between
     experiences, or if the named head belongs to one of several tasks. Pure SRC needs the layers named there, e.g. those
     that all tasks share.
+
+    With GDumb and CWR* nothing of a sleep outlives the next experience's beginning; it warns once.
 
     Where it stands: at the start of each `train` call it moves itself in `strategy.plugins` behind Synaptic
     Intelligence and CWR* (whose accounts must not contain the sleep) and before all others (EWC, MAS, LwF, iCaRL, ...
@@ -133,6 +141,9 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """Take the right place among the plugins; refuse to go on from another run."""
         self._check_same_run(strategy)
         plugins = strategy.plugins
+        for kind, why in UNDO_SLEEP.items():
+            if any(isinstance(p, kind) for p in plugins):
+                self._tell(kind.__name__, f"{why}, so a sleep shows until then and nothing of it stays")
         early = [p for p in plugins if isinstance(p, MUST_COME_FIRST)]
         late = [p for p in plugins if p is not self and not isinstance(p, MUST_COME_FIRST)]
         if plugins != [*early, self, *late]:

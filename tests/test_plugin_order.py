@@ -11,7 +11,14 @@ from avalanche.training import (
     Naive,
     SynapticIntelligence,
 )
-from avalanche.training.plugins import EvaluationPlugin, EWCPlugin, SynapticIntelligencePlugin
+from avalanche.training.plugins import (
+    CWRStarPlugin,
+    EvaluationPlugin,
+    EWCPlugin,
+    GDumbPlugin,
+    ReplayPlugin,
+    SynapticIntelligencePlugin,
+)
 from torch import nn
 
 from models import N_CLASSES, N_INPUTS
@@ -109,3 +116,25 @@ def test_every_plugin_is_called_once_although_the_list_is_put_in_order():
     watchers = [Watcher(before_training=lambda s, k=k: calls.append(k)) for k in range(3)]
     build(*watchers[:2], SRCPlugin(QUICK), watchers[2], train_epochs=1).train(benchmark().train_stream[0])
     assert calls == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (lambda: GDumbPlugin(mem_size=20), "GDumb begins every experience with its first weights again"),
+        (lambda: CWRStarPlugin(network(), cwr_layer_name=None, freeze_remaining_model=False), "CWR.* saved itself"),
+    ],
+    ids=["gdumb", "cwr*"],
+)
+def test_methods_that_undo_a_sleep_are_told_so_once(plugin, message):
+    strategy = build(SRCPlugin(QUICK), plugin(), train_epochs=1)
+    mine = own(strategy)
+    with pytest.warns(UserWarning, match=f"{message}.*nothing of it stays"):
+        mine.before_training(strategy)
+    mine.before_training(strategy)  # a second warning would be an error
+
+
+def test_methods_that_keep_a_sleep_are_not(recwarn):
+    strategy = build(SRCPlugin(QUICK), EWCPlugin(ewc_lambda=1.0), ReplayPlugin(mem_size=20), train_epochs=1)
+    own(strategy).before_training(strategy)
+    assert not recwarn.list

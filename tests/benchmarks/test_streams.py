@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -198,3 +201,55 @@ def test_task_labels_number_experiences_and_the_classes_in_each(digits: Dataset)
 def test_joint_training_with_task_labels_is_refused(digits: Dataset) -> None:
     with pytest.raises(ConfigError, match="leave joint out"):
         build_stream(config(task_labels=True), data=digits, seed=0, at_once=True)
+
+
+def test_experiences_in_a_seeded_order_keep_their_classes(digits: Dataset) -> None:
+    pairs = [{0, 1}, {2, 3}, {4, 5}, {6, 7}, {8, 9}]
+    orders = []
+    for seed in (0, 0, 1):
+        stream = build_stream(config(class_order="seeded_experiences"), data=digits, seed=seed)
+        assert sorted(classes_of(stream), key=min) == pairs
+        orders.append(stream.class_order)
+    assert orders[0] == orders[1] != orders[2]
+
+
+def cross_modal(**changes: object) -> StreamConfig:
+    return StreamConfig.model_validate({"dataset": "digits", "then": ["inverted"], **changes})
+
+
+def with_inverted(digits: Dataset, **changes: Any) -> Dataset:
+    """Digits, and a data set that follows them: the same in black on white, under other names."""
+    other = replace(
+        digits,
+        name="inverted",
+        train_images=1 - digits.train_images,
+        test_images=1 - digits.test_images,
+        class_names=tuple("abcdefghij"),
+    )
+    return replace(digits, then=(replace(other, **changes),))
+
+
+def test_one_data_set_after_the_other_on_the_same_outputs(digits: Dataset) -> None:
+    data = with_inverted(digits)
+    stream = build_stream(cross_modal(), data=data, seed=0)
+    assert stream.classes == [list(range(10))] * 2
+    assert stream.class_order == list(range(10))
+    assert stream.class_names == [list("0123456789"), list("abcdefghij")]
+    assert torch.equal(images_of(stream, 0), digits.train_images)
+    assert torch.equal(images_of(stream, 1), 1 - digits.train_images)
+    assert [torch.equal(test.labels, digits.test_labels) for test in stream.tests] == [True, True]
+    assert torch.equal(stream.tests[1].images, 1 - digits.test_images)
+    joint = build_stream(cross_modal(), data=data, seed=0, at_once=True)
+    assert len(images_of(joint, 0)) == 2 * len(digits.train_labels)
+    few = build_stream(cross_modal(samples_per_experience=7), data=data, seed=0)
+    assert torch.equal(images_of(few, 1), 1 - digits.train_images[:7])
+
+
+def test_data_sets_that_do_not_go_together_are_refused(digits: Dataset) -> None:
+    with pytest.raises(ConfigError, match=r"the stream is .*'inverted'.*, and data of .'digits'. were given"):
+        build_stream(cross_modal(), data=digits, seed=0)
+    square = with_inverted(digits, train_images=digits.train_images.view(-1, 8, 8))
+    with pytest.raises(ConfigError, match=r"inverted are \(8, 8\) and 10, those of digits \(64,\) and 10"):
+        build_stream(cross_modal(), data=square, seed=0)
+    with pytest.raises(ValueError, match="give one of them"):
+        cross_modal(n_experiences=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from benchmarks import checkpoint, runner, suite
 from benchmarks.config import RunConfig
-from benchmarks.data import DataError
+from benchmarks.data import DATASETS, DataError, load_dataset
 from benchmarks.records import Record, find_records
 from benchmarks.regimes import Matrix, load_matrix
 from benchmarks.suite import WorkerError, load_first, plan, plan_matrix, run_suite
@@ -90,6 +91,27 @@ def test_what_fails_does_not_stop_the_other_configs(tmp_path: Path, console: Con
     assert "impossible: naive, seed 0 failed: ConfigError: " in text
     assert "1 failed" in text
     assert "Traceback" in jobs[0].path.with_suffix(".log").read_text(encoding="utf-8")
+
+
+def test_data_sets_that_follow_are_loaded_too(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_upside_down(**_: Any) -> Any:
+        digits = load_dataset("digits")
+        return replace(
+            digits,
+            name="upside_down",
+            train_images=digits.train_images.flip(1),
+            test_images=digits.test_images.flip(1),
+        )
+
+    monkeypatch.setitem(DATASETS, "upside_down", load_upside_down)
+    raw = {**SHORT, "stream": {"dataset": "digits", "then": ["upside_down"], "samples_per_experience": 150}}
+    jobs = plan(RunConfig.model_validate(raw), strategies=["naive"], seeds=[0], out=tmp_path)
+    (record,) = run_suite(jobs, console=console, threads=1)
+    assert record.n_test == [450, 450]
+    assert record.accuracy is not None
+    assert record.accuracy[0][0] > record.accuracy[0][1]
 
 
 def test_a_pair_that_does_not_fit_is_skipped_with_its_reason(tmp_path: Path, console: Console) -> None:
