@@ -21,7 +21,7 @@ from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.errors import ConfigError, HeadNotFoundError, warn_user
 from src_plugin.finding import find_head
-from src_plugin.head import Head, HeadState, check_finite
+from src_plugin.head import Head, HeadState, Probe, check_finite
 from src_plugin.kernel import simulate
 from src_plugin.noise import draw_noise
 from src_plugin.report import SleepReport
@@ -159,10 +159,10 @@ def sleep_head(
         noise, facts["noise_strength"] = drawn.vectors, drawn.strength
         if inputs is None or len(inputs) < 2:
             facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
-        some = noise[: len(noise) // 2]
+        some = Probe(head, noise[: len(noise) // 2])
         expected = gates.expected_share(new_classes, old_classes)
         facts["expected_share"] = expected
-        facts["share_trained"] = gates.noise_share(head, trained, some, seen=seen, new=new_classes)
+        facts["share_trained"] = gates.noise_share(some, trained, seen=seen, new=new_classes)
 
     strength = config.depth
     reason = _why_sleep(config, new=new_classes, old=old_classes)
@@ -192,9 +192,10 @@ def sleep_head(
         else:
             state, facts["kept_fraction"] = gates.keep_first(head, trained, state, inputs)
     if some is not None and new_classes:
-        facts["share_slept"] = gates.noise_share(head, state, some, seen=seen, new=new_classes)
+        facts["share_slept"] = gates.noise_share(some, state, seen=seen, new=new_classes)
     state = _settle_and_level(
-        head, trained, state, config, facts, noise=noise, before=before, seen=seen, new=new_classes, has_old=has_old
+        head, trained, state, config, facts,
+        noise=noise, some=some, before=before, seen=seen, new=new_classes, has_old=has_old,
     )  # fmt: skip
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
@@ -257,7 +258,8 @@ def _replay(
         "potentiations": [int(n) for n in ups],
         "depressions": [int(n) for n in downs],
     }
-    return trained.with_weights([torch.from_numpy(w) for w in weights]), spent
+    # The kernel's weights are transposed views, which are slow to be mixed with others.
+    return trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]), spent
 
 
 def _settle_and_level(
@@ -268,6 +270,7 @@ def _settle_and_level(
     facts: dict[str, Any],
     *,
     noise: Tensor | None,
+    some: Probe | None,
     before: HeadState | None,
     seen: tuple[int, ...],
     new: tuple[int, ...] | None,
@@ -278,17 +281,16 @@ def _settle_and_level(
     why = _why_not(has_old=has_old, new=new)
     if not config.settle:
         facts["skipped"]["settle"] = "switched off"
-    elif why or before is None or noise is None or new is None:
+    elif why or before is None or some is None or new is None:
         facts["skipped"]["settle"] = why or "the weights before the experience were not given"
     else:
         start, lost = settling.align(before, trained)
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
-        some = noise[: len(noise) // 2]
-        past = settling.silence(head, before=start, trained=trained, noise=some, seen=seen, new=new)
+        past = settling.silence(some, before=start, trained=trained, seen=seen, new=new)
         facts["silenced"] = past is not start
         settled = settling.settle(
-            head, before=past, trained=trained, slept=slept, noise=some, seen=seen, new=new,
+            some, before=past, trained=trained, slept=slept, seen=seen, new=new,
             at_slept=facts["share_slept"],
         )  # fmt: skip
         state = settled.state

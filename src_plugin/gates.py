@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from src_plugin.config import SleepConfig
-from src_plugin.head import Head, HeadState
+from src_plugin.head import Head, HeadState, Probe
 
 RECALLED = 0.5
 """Share of earlier classes' training samples that must be forgotten before a rehearsing network sleeps."""
@@ -97,17 +97,16 @@ def expected_share(new_classes: tuple[int, ...], old_classes: tuple[int, ...]) -
     return len(new_classes) / (len(new_classes) + len(old_classes))
 
 
-def noise_share(head: Head, state: HeadState, noise: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
+def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
     """Return the fraction of noise vectors whose largest output, among seen classes, is a new class.
 
     Args:
-        head: The head.
+        noise: The head, and binary inputs to show it.
         state: Its parameters.
-        noise: Binary inputs, shape (n, n_0), in the dtype of the parameters.
         seen: Outputs of the classes seen so far.
         new: Those of them that are new.
     """
-    return share_of(head.logits(state, noise), seen=seen, new=new)
+    return share_of(noise.logits(state), seen=seen, new=new)
 
 
 def share_of(logits: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:

@@ -133,25 +133,74 @@ class Head:
 
     def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
-        upper = HeadState(state.weights[1:], state.biases[1:])
-        return self.logits_from(upper, F.linear(inputs, state.weights[0], state.biases[0]))
-
-    def logits_from(self, upper: HeadState, first: Tensor) -> Tensor:
-        """Return what `logits` does, given what the first layer answers, shape (n, n_1), and the layers above it."""
-        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
-            a = first
-            for joints, weight, bias in zip(self.joints[:-1], upper.weights, upper.biases, strict=True):
-                for module in joints:
-                    a = module(a)
-                a = F.linear(a, weight, bias)
-        return a
+        return self.logits_from(_above_first(state), F.linear(inputs, state.weights[0], state.biases[0]))
 
     def hidden(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
         if len(self.layers) == 1:
             return inputs
-        body = HeadState(state.weights[:-1], state.biases[:-1])
-        return Head(self.names[:-1], self.layers[:-1], self.joints[:-1]).activations(body, inputs)[-1]
+        return self.hidden_from(_above_first(state), F.linear(inputs, state.weights[0], state.biases[0]))
+
+    def logits_from(self, upper: HeadState, first: Tensor) -> Tensor:
+        """Return what `logits` does, given the layers above the first, and what that one answers, shape (n, n_1).
+
+        The answer may be overwritten, where a joint works in place.
+        """
+        if not upper.weights:
+            return first
+        return F.linear(self.hidden_from(upper, first), upper.weights[-1], upper.biases[-1])
+
+    def hidden_from(self, upper: HeadState, first: Tensor) -> Tensor:
+        """Return what `hidden` does, given what `logits_from` is, for a head of several layers."""
+        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
+            a = first
+            for module in self.joints[0]:
+                a = module(a)
+            for joints, weight, bias in zip(self.joints[1:-1], upper.weights[:-1], upper.biases[:-1], strict=True):
+                a = F.linear(a, weight, bias)
+                for module in joints:
+                    a = module(a)
+        return a
+
+
+class Probe:
+    """A head that is shown the same inputs with one state after another.
+
+    What the first layer answers is half of the work or more, so it is kept for every first layer that was asked for.
+
+    Args:
+        head: The head.
+        inputs: Inputs of the head, shape (n, n_0), in the dtype of the parameters.
+    """
+
+    def __init__(self, head: Head, inputs: Tensor) -> None:
+        self.head = head
+        self.inputs = inputs
+        self._known: list[tuple[Tensor, Tensor | None, Tensor]] = []
+
+    def first(self, state: HeadState) -> Tensor:
+        """Return what the first layer answers, before its ReLU; shape (n, n_1)."""
+        weight, bias = state.weights[0], state.biases[0]
+        for known_weight, known_bias, answer in self._known:
+            if known_weight is weight and known_bias is bias:
+                return answer
+        answer = F.linear(self.inputs, weight, bias)
+        self._known.append((weight, bias, answer))
+        return answer
+
+    def logits(self, state: HeadState) -> Tensor:
+        """Return the outputs of the awake head, before any ReLU or softmax; shape (n, n_L)."""
+        return self.head.logits_from(_above_first(state), self.first(state).clone())
+
+    def hidden(self, state: HeadState) -> Tensor:
+        """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
+        if len(self.head.layers) == 1:
+            return self.inputs
+        return self.head.hidden_from(_above_first(state), self.first(state).clone())
+
+
+def _above_first(state: HeadState) -> HeadState:
+    return HeadState(state.weights[1:], state.biases[1:])
 
 
 def check_finite(head: Head) -> None:
@@ -162,6 +211,8 @@ def check_finite(head: Head) -> None:
     """
     for name, layer in zip(head.names, head.layers, strict=True):
         for kind, parameter in layer.named_parameters(recurse=False):
+            if torch.isfinite(parameter.detach().sum()):  # then all are; if not, it may have overflowed
+                continue
             bad = int((~torch.isfinite(parameter)).sum())
             if bad:
                 raise WeightsError(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_plugin.gates import share_of
-from src_plugin.head import Head, HeadState
+from src_plugin.head import Head, HeadState, Probe
 
 SHRINK = 0.6
 """Factor from one point to the next when balance is looked for from the slept end of the line."""
@@ -72,7 +72,7 @@ def align(before: HeadState, now: HeadState) -> tuple[HeadState, int]:
 
 
 def silence(
-    head: Head, *, before: HeadState, trained: HeadState, noise: Tensor, seen: tuple[int, ...], new: tuple[int, ...]
+    noise: Probe, *, before: HeadState, trained: HeadState, seen: tuple[int, ...], new: tuple[int, ...]
 ) -> HeadState:
     """Put outputs of new classes that have no past below those of old ones.
 
@@ -82,10 +82,9 @@ def silence(
     far below that of the old classes as training has put the new ones above, times BELOW.
 
     Args:
-        head: The head.
+        noise: The head, and binary inputs to show it.
         before: Parameters before the experience.
         trained: After training.
-        noise: Binary inputs, shape (n, n_0).
         seen: Outputs of all classes seen so far.
         new: Those new in this experience.
 
@@ -93,7 +92,7 @@ def silence(
         `before` itself if all new classes have a past there, else a copy with other output rows.
     """
     weight, bias = before.weights[-1], before.biases[-1]
-    hidden = head.hidden(before, noise)
+    hidden = noise.hidden(before)
     mean = hidden.mean(0)
     away = min(POINTS_AWAY[0] / len(mean) ** 0.5, POINTS_AWAY[1])
     longest = weight.norm(dim=1) * mean.norm()  # what a row would answer that points along the mean
@@ -102,7 +101,7 @@ def silence(
         return before
     old = [c for c in seen if c not in new]
     outputs = F.linear(hidden, weight, bias)
-    after = head.logits(trained, noise)
+    after = noise.logits(trained)
     lead = float((after[:, list(new)].amax(1) - after[:, old].amax(1)).mean())
     target = float(outputs[:, old].amax(1).mean()) - BELOW * max(lead, 0.0)
     moved = weight.clone()
@@ -111,12 +110,11 @@ def silence(
 
 
 def settle(
-    head: Head,
+    noise: Probe,
     *,
     before: HeadState,
     trained: HeadState,
     slept: HeadState,
-    noise: Tensor,
     seen: tuple[int, ...],
     new: tuple[int, ...],
     at_slept: float | None = None,
@@ -124,11 +122,10 @@ def settle(
     """Find the point where noise gives the new classes their share.
 
     Args:
-        head: The head.
+        noise: The head, and binary inputs to show it.
         before: Parameters before the experience.
         trained: After training, before sleep.
         slept: After sleep.
-        noise: Binary inputs, shape (n, n_0).
         seen: Outputs of all classes seen so far.
         new: Those new in this experience.
         at_slept: Share at the slept head, where it is known already.
@@ -139,11 +136,11 @@ def settle(
         scan comes from the slept end, because near the other one shares can cross by chance.
     """
     expected = len(new) / len(seen)
-    back = _Line(head, before, slept, noise, seen=seen, new=new)
+    back = _Line(noise, before, slept, seen=seen, new=new)
     if at_slept is None:
         at_slept = back.share(1.0)
     if at_slept < expected:
-        line = _Line(head, trained, slept, noise, seen=seen, new=new)
+        line = _Line(noise, trained, slept, seen=seen, new=new)
         position, found = _refine(line, (1.0, at_slept), (0.0, line.share(0.0)), expected)
         return Settled(trained.towards(slept, position), found, position, "trained")
     scanned = [(1.0, at_slept)]
@@ -166,18 +163,11 @@ class _Line:
     """
 
     def __init__(
-        self,
-        head: Head,
-        start: HeadState,
-        end: HeadState,
-        noise: Tensor,
-        *,
-        seen: tuple[int, ...],
-        new: tuple[int, ...],
+        self, noise: Probe, start: HeadState, end: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]
     ) -> None:
-        self._head, self._seen, self._new = head, seen, new
+        self._head, self._seen, self._new = noise.head, seen, new
         self._upper = [HeadState(state.weights[1:], state.biases[1:]) for state in (start, end)]
-        self._first = [F.linear(noise, state.weights[0], state.biases[0]) for state in (start, end)]
+        self._first = [noise.first(state) for state in (start, end)]
 
     def share(self, position: float) -> float:
         """Return the fraction of the noise that new classes win at a position, 0 the start and 1 the end."""

@@ -19,6 +19,7 @@ from src_plugin.drift import checksums, moved
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
 from src_plugin.finding import layers_above, named_head, traced_head
 from src_plugin.head import Head, HeadState
+from src_plugin.kernel import load
 from src_plugin.stimulus import check_mean_input
 from src_plugin.tracing import Trace
 
@@ -57,7 +58,7 @@ class Waking:
 
     A watcher (plugin or callback) calls `begin_forward` and `end_forward` around every training forward pass,
     `begin_epoch` before every epoch, and `forget` after the sleep. Hooks exist during a forward pass only, so no copy
-    of the model ever carries one.
+    of the model ever carries one. To be made is to load the compiled kernel, so that no sleep has to.
 
     Args:
         head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
@@ -78,6 +79,7 @@ class Waking:
         self._total: NDArray[np.float64] | None = None
         self._count = 0
         self._start()
+        load()
 
     def _start(self) -> None:
         """Forget the experience; what is set in `__init__` stays."""

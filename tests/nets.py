@@ -55,6 +55,7 @@ NETS = {
     "zero threshold": Net((8, 6, 4), threshold=0.0),
     "infinite threshold": Net((8, 6, 4), threshold=np.inf, fires=False),
     "no gate": Net((12, 9, 7, 4), gain=2.5, rule={**RULE, "inc": 0.0005, "gate_width": None}),
+    "no gate, many spikes": Net((20, 120, 100), threshold=0.0, rule={**RULE, "inc": 0.004, "gate_width": None}),
     "wide gate": Net((12, 9, 4), rule={**RULE, "gate_width": 0.3}),
     "no leak": Net((12, 9, 4), rule={**RULE, "decay": 1.0}),
     "strong leak": Net((12, 9, 4), rule={**RULE, "decay": 0.5}),

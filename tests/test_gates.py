@@ -7,7 +7,7 @@ from torch import nn
 from src_plugin.config import SleepConfig
 from src_plugin.finding import find_head
 from src_plugin.gates import FRACTIONS, balanced, expected_share, keep_first, no_new_classes, noise_share, rehearsed
-from src_plugin.head import HeadState
+from src_plugin.head import HeadState, Probe
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
 
@@ -28,20 +28,20 @@ NOISE = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.f
 def test_share_is_the_fraction_of_noise_that_new_classes_win():
     # Output i is input i: two vectors are won by class 0, one by class 1, one by class 2.
     head, state = head_and_state([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(2,)) == 0.25
-    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(0,)) == 0.5
-    assert noise_share(head, state, NOISE, seen=(0, 1, 2), new=(1, 2)) == 0.5
+    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(2,)) == 0.25
+    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(0,)) == 0.5
+    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(1, 2)) == 0.5
 
 
 def test_outputs_of_classes_never_seen_do_not_count():
     # Output 1 would win everything, but was never trained.
     head, state = head_and_state([[1.0, 0, 0], [9, 9, 9], [0, 0.5, 2]])
-    assert noise_share(head, state, NOISE, seen=(0, 2), new=(2,)) == 0.5
+    assert noise_share(Probe(head, NOISE), state, seen=(0, 2), new=(2,)) == 0.5
 
 
 def test_share_takes_biases_into_account():
     head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
-    assert noise_share(head, state, NOISE, seen=(0, 1), new=(1,)) == 1.0
+    assert noise_share(Probe(head, NOISE), state, seen=(0, 1), new=(1,)) == 1.0
 
 
 def test_expected_share_counts_classes():

@@ -7,10 +7,10 @@ from avalanche.models import IncrementalClassifier, MTSimpleMLP, SimpleMLP
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from models import changed, copies, global_states, mlp
+from models import changed, copies, global_states, mlp, same_bits
 from src_plugin.errors import HeadNotFoundError, WeightsError
 from src_plugin.finding import find_head
-from src_plugin.head import check_finite
+from src_plugin.head import Probe, check_finite
 
 X = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -378,6 +378,38 @@ def test_logits_are_those_of_the_model_awake(build):
     torch.testing.assert_close(ours, theirs)
 
 
+HEADS = {
+    "three layers": lambda: mlp(6, 5, 4, 3),
+    "ReLU in place": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4)),
+    "one layer": lambda: nn.Linear(6, 4),
+}
+
+
+@pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
+def test_a_probe_answers_what_the_head_does_however_often_it_is_asked(build):
+    head = find_head(build(), X)
+    state = head.read()
+    other = state.towards(type(state)(*([0 * t for t in part] for part in (state.weights, state.biases))), 0.5)
+    probe = Probe(head, X)
+    for asked in (state, other, state):
+        assert same_bits(probe.logits(asked), head.logits(asked, X))
+        assert same_bits(probe.hidden(asked), head.hidden(asked, X))
+        assert same_bits(probe.first(asked), F.linear(X, asked.weights[0], asked.biases[0]))
+
+
+def test_a_probe_keeps_what_a_first_layer_answered():
+    head = find_head(mlp(6, 5, 4), X)
+    state = head.read()
+    probe = Probe(head, X)
+    answer = probe.first(state)
+    assert probe.first(state.with_weights([state.weights[0], 2 * state.weights[1]])) is answer
+    for other in (
+        state.with_weights([2 * state.weights[0], state.weights[1]]),
+        type(state)(state.weights, (None,) * 2),
+    ):
+        assert not torch.equal(probe.first(other), answer)
+
+
 SOFTMAX = {
     "module": lambda: nn.Sequential(nn.Linear(6, 4), nn.Softmax(dim=1)),
     "function": lambda: Model(lambda m, x: torch.softmax(m.fc(x), 1), fc=nn.Linear(6, 4)),
@@ -422,6 +454,14 @@ def test_parameters_that_are_not_finite_are_refused_by_name(name, parameter, val
         list(model.parameters())[parameter].view(-1)[3] = value
     with pytest.raises(WeightsError, match=f"'{name}' has 1 of .* NaN or infinite.*nothing was changed"):
         check_finite(find_head(model, X))
+
+
+def test_parameters_whose_sum_overflows_are_finite():
+    model = mlp(6, 5, 4)
+    with torch.no_grad():
+        model[0].weight[0, :2] = torch.finfo(torch.float32).max
+    assert not torch.isfinite(model[0].weight.sum())
+    check_finite(find_head(model, X))
 
 
 def test_a_named_head_that_another_layer_follows_is_refused():

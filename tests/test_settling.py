@@ -8,7 +8,7 @@ from torch import nn
 from models import mlp, same_bits
 from src_plugin.finding import find_head
 from src_plugin.gates import noise_share
-from src_plugin.head import HeadState
+from src_plugin.head import HeadState, Probe
 from src_plugin.settling import align, level, settle, silence
 
 N = 101
@@ -28,7 +28,7 @@ SPREAD = torch.linspace(0.5, 1.5, N)
 
 
 def settled(**states):
-    return settle(HEAD, noise=ONE_EACH, seen=(0, 1), new=(1,), **states)
+    return settle(Probe(HEAD, ONE_EACH), seen=(0, 1), new=(1,), **states)
 
 
 # -- settling ----------------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def test_settling_lands_where_the_share_is_what_is_expected():
     assert found.other_end == "before"
     assert found.position == pytest.approx(0.5, abs=0.01)
     assert found.share == pytest.approx(0.5, abs=0.02)
-    assert noise_share(HEAD, found.state, ONE_EACH, seen=(0, 1), new=(1,)) == found.share
+    assert noise_share(Probe(HEAD, ONE_EACH), found.state, seen=(0, 1), new=(1,)) == found.share
     assert same_bits(found.state.weights[0], ALL_OLD.towards(line(SPREAD), found.position).weights[0])
 
 
@@ -56,7 +56,8 @@ def test_sleep_that_went_too_far_is_taken_back_towards_the_trained_head():
 def test_a_sleep_that_balanced_everything_by_itself_is_left_as_it_is():
     # 50 of 100 noise vectors each: the share is exactly what is expected.
     slept = line(torch.cat([torch.ones(50), -torch.ones(N - 50)]))
-    found = settle(HEAD, before=ALL_OLD, trained=line(SPREAD), slept=slept, noise=ONE_EACH[:100], seen=(0, 1), new=(1,))
+    even = Probe(HEAD, ONE_EACH[:100])
+    found = settle(even, before=ALL_OLD, trained=line(SPREAD), slept=slept, seen=(0, 1), new=(1,))
     assert (found.position, found.share) == (1.0, 0.5)
     assert same_bits(found.state.weights[0], slept.weights[0])
 
@@ -74,7 +75,8 @@ def test_the_crossing_nearest_to_the_slept_head_is_taken():
     before = line(torch.full((N,), -1.0))
     slept = line(SPREAD)
     found = settled(before=before, trained=line(SPREAD), slept=slept)
-    further = [noise_share(HEAD, before.towards(slept, a), ONE_EACH, seen=(0, 1), new=(1,)) for a in (0.6, 0.8, 1.0)]
+    noise = Probe(HEAD, ONE_EACH)
+    further = [noise_share(noise, before.towards(slept, a), seen=(0, 1), new=(1,)) for a in (0.6, 0.8, 1.0)]
     assert found.position < 0.6
     assert all(share > 0.5 for share in further)
 
@@ -84,7 +86,8 @@ def test_biases_settle_with_the_weights():
     bias = torch.tensor([0.0, 4.0], dtype=torch.float64)
     before = HeadState(ALL_OLD.weights, (torch.zeros(2, dtype=torch.float64),))
     slept = HeadState(line(SPREAD).weights, (bias,))
-    found = settle(head, before=before, trained=slept, slept=slept, noise=ONE_EACH, seen=(0, 1), new=(1,))
+    noise = Probe(head, ONE_EACH)
+    found = settle(noise, before=before, trained=slept, slept=slept, seen=(0, 1), new=(1,))
     torch.testing.assert_close(found.state.biases[0], found.position * bias)
 
 
@@ -106,7 +109,7 @@ def test_an_output_without_a_past_starts_half_as_far_below_old_ones_as_training_
     # Awake: the old class answers 101, the new ones -101 and 303 after training: a lead of 202. So 101 - 0.5 * 202 = 0.
     before = rows(torch.ones(N), PAST, ANYWHERE)
     trained = rows(torch.ones(N), PAST, torch.full((N,), 3.0))
-    silenced = silence(THREE, before=before, trained=trained, noise=ON, seen=(0, 1, 2), new=(1, 2))
+    silenced = silence(Probe(THREE, ON), before=before, trained=trained, seen=(0, 1, 2), new=(1, 2))
     assert THREE.logits(silenced, ON)[0].tolist() == pytest.approx([101.0, -101.0, 0.0])
     assert same_bits(silenced.weights[0][:2], before.weights[0][:2])
     # Only along the mean activity: what the row answers to the differences between inputs is as it was.
@@ -116,12 +119,12 @@ def test_an_output_without_a_past_starts_half_as_far_below_old_ones_as_training_
 
 def test_outputs_with_a_past_are_left_as_they_are():
     before = rows(torch.ones(N), PAST, PAST)
-    assert silence(THREE, before=before, trained=before, noise=ON, seen=(0, 1, 2), new=(1, 2)) is before
+    assert silence(Probe(THREE, ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before
 
 
 def test_a_silent_head_has_nothing_to_silence():
     before = rows(torch.ones(N), PAST, ANYWHERE)
-    assert silence(THREE, before=before, trained=before, noise=0 * ON, seen=(0, 1, 2), new=(1, 2)) is before
+    assert silence(Probe(THREE, 0 * ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before
 
 
 # -- heads that grew ---------------------------------------------------------------------------------------------------

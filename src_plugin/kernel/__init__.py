@@ -6,6 +6,7 @@ There is no randomness in here: the caller draws the input spikes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 
 from src_plugin.errors import ConfigError, ShapeError, WeightsError, did_you_mean
-from src_plugin.kernel import event, reference
+from src_plugin.kernel import event, firing, reference
 from src_plugin.kernel.plasticity import DECAY, GATE_WIDTH, Array, Rule, gate
 
-__all__ = ["BACKENDS", "DECAY", "GATE_WIDTH", "SleepTrace", "gate", "simulate"]
+__all__ = ["BACKENDS", "DECAY", "GATE_WIDTH", "SleepTrace", "gate", "load", "simulate"]
 
 BACKENDS: dict[str, Callable[..., tuple[Array, ...]]] = {"event": event.run, "reference": reference.run}
 """Name -> function(weights, spikes, *, potentials, rule); a new backend is a new row, and is tested by being one."""
@@ -118,6 +119,20 @@ def simulate(
             weights, _checked_spikes(spikes, weights), potentials=_checked_state(state, weights), rule=rule
         )
     )
+
+
+@functools.cache
+def load() -> None:
+    """Load what is compiled for float32 weights; without it the first sleep of a process does, and looks slow.
+
+    Once per process: 0.3 s from the cache on disk, several seconds where nothing has been compiled yet. Other float
+    types are still loaded by the first sleep.
+    """
+    weights, spikes = np.ones((1, 1), dtype=np.float32), np.ones((1, 1), dtype=np.bool_)
+    simulate([weights], spikes, scales=[1.0], thresholds=[1.0], inc=0.0, dec=0.0)
+    firing.peak(weights, DECAY)
+    firing.count_spikes(weights, 1.0, DECAY)
+    firing.fire(weights, 1.0, DECAY)
 
 
 def _checked_weights(weights: Sequence[Array]) -> list[Array]:

@@ -4,6 +4,9 @@ The impulse adds up the weights of the inputs that spiked, plasticity touches th
 a step costs about (input spikes * n_post) + (output spikes * n_pre) instead of n_pre * n_post. Weights are kept
 transposed, (n_pre, n_post), while asleep: what one input spike adds is then one contiguous row. All layers lie in one
 flat buffer, so that Numba compiles once per float type and not once per depth.
+
+Without a gate every depression in a layer is the same step, and nobody reads the weights of an input before its next
+spike. So depressions wait until then, and are made in their order, one row at a time, while that row is in the cache.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from src_plugin.kernel.plasticity import Array, Rule
 
 BLOCK = 2048
 """Weights changed at once: their gates then stay in the fastest cache."""
+
+WAITING = 4096
+"""Spikes of a layer that may wait to depress the weights of silent inputs; a layer with more units has room for all."""
 
 SATURATED = 40.0
 """Weight, in gate widths, from which the gate is 0 (under 1e-17) or 2 (to the last bit)."""
@@ -157,13 +163,10 @@ def _learn(
     for first in range(0, len(w), n_rows):
         block = w[first : first + n_rows]
         gates = factors[: len(block) * n_post]
-        if gate_width > 0:
-            for i in range(len(block)):
-                for m in range(n_post):
-                    gates[i * n_post + m] = block[i, post[m]]
-            _gate(gates, gate_width)
-        else:
-            gates[:] = 1
+        for i in range(len(block)):
+            for m in range(n_post):
+                gates[i * n_post + m] = block[i, post[m]]
+        _gate(gates, gate_width)
         for i in range(len(block)):
             change = -dec
             if k < len(pre) and pre[k] == first + i:
@@ -171,6 +174,44 @@ def _learn(
                 k += 1
             for m in range(n_post):
                 block[i, post[m]] += change * gates[i * n_post + m]
+
+
+@compiled
+def _learn_ungated(
+    w: NDArray[Any],
+    pre: NDArray[np.int64],
+    post: NDArray[np.int64],
+    inc: float,
+    dec: float,
+    waiting: NDArray[np.uint32],
+    n_waiting: int,
+    done: NDArray[np.int64],
+) -> int:
+    # Plainly: w[i, post] += inc if i in pre else -dec, for every i; but depressions wait. Returns how many do now.
+    if n_waiting + len(post) > len(waiting):
+        _depress(w, np.arange(len(w)), dec, waiting[:n_waiting], done)
+        n_waiting = 0
+        done[:] = 0
+    for m in range(len(post)):
+        waiting[n_waiting + m] = post[m]
+    n_waiting += len(post)
+    for i in pre:
+        for j in post:
+            w[i, j] += inc
+        done[i] = n_waiting
+    return n_waiting
+
+
+@compiled
+def _depress(
+    w: NDArray[Any], rows: NDArray[np.int64], dec: float, waiting: NDArray[np.uint32], done: NDArray[np.int64]
+) -> None:
+    # Make the depressions that wait for these rows; row i has had done[i] of them.
+    for i in rows:
+        row = w[i]
+        for m in range(done[i], len(waiting)):
+            row[waiting[m]] -= dec
+        done[i] = len(waiting)
 
 
 @compiled
@@ -201,6 +242,9 @@ def _sleep(
     pre = np.empty(widest, dtype=np.int64)  # indices of the units that spiked in this step, ascending
     post = np.empty(widest, dtype=np.int64)
     factors = np.empty(max(BLOCK, widest), dtype=weights.dtype)
+    waiting = np.empty((sizes.size - 1, max(WAITING, widest)), dtype=np.uint32)  # units that fired, in order
+    n_waiting = np.zeros(sizes.size - 1, dtype=np.int64)
+    depressed = np.zeros(first_unit[-1], dtype=np.int64)  # by so many of them, the weights of this input
     for step in range(spikes.shape[0]):
         n_spikes = 0
         for i in range(sizes[0]):
@@ -215,6 +259,8 @@ def _sleep(
             drive = impulse[:n_post]
             # Scalars out of the loops: the compiler cannot know that writing v leaves these arrays alone.
             scale, threshold = scales[layer], thresholds[layer]
+            done = depressed[first_unit[layer] : first_unit[layer + 1]]
+            _depress(w, pre[:n_spikes], dec[layer], waiting[layer, : n_waiting[layer]], done)
 
             # I = scale * W s_pre;  I = I - inhibition * mean(I)
             drive[:] = 0
@@ -242,7 +288,18 @@ def _sleep(
 
             # W = W + inc * gate(W) where s_post and s_pre,  W - dec * gate(W) where s_post and not s_pre
             if n_fired and (inc[layer] != 0 or dec[layer] != 0):
-                _learn(w, pre[:n_spikes], post[:n_fired], inc[layer], dec[layer], gate_width, factors)
+                if gate_width > 0:
+                    _learn(w, pre[:n_spikes], post[:n_fired], inc[layer], dec[layer], gate_width, factors)
+                else:
+                    n_waiting[layer] = _learn_ungated(
+                        w, pre[:n_spikes], post[:n_fired], inc[layer], dec[layer],
+                        waiting[layer], n_waiting[layer], done,
+                    )  # fmt: skip
 
             pre, post = post, pre  # same step: spikes pass through all layers
             n_spikes = n_fired
+    for layer in range(sizes.size - 1):
+        n_pre, n_post = sizes[layer], sizes[layer + 1]
+        w = weights[first_weight[layer] : first_weight[layer + 1]].reshape(n_pre, n_post)
+        done = depressed[first_unit[layer] : first_unit[layer + 1]]
+        _depress(w, np.arange(n_pre), dec[layer], waiting[layer, : n_waiting[layer]], done)

@@ -8,8 +8,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from nets import NETS
+from src_plugin import calibration
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, ShapeError, WeightsError
-from src_plugin.kernel import BACKENDS, event, simulate
+from src_plugin.kernel import BACKENDS, event, firing, load, simulate
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
@@ -178,6 +180,22 @@ def test_event_is_compiled_once_per_float_type():
             run(net, weights=net.weights(dtype))
             run(net, weights=[read_only(w) for w in net.weights(dtype)], spikes=read_only(net.spikes()))
     assert len(event._sleep.signatures) == 2
+
+
+def test_what_is_loaded_beforehand_is_all_that_a_sleep_in_float32_needs():
+    def compiled():
+        functions = (event._sleep, firing.peak, firing.count_spikes, firing.fire)
+        return [sum("float32" in str(signature) for signature in f.signatures) for f in functions]
+
+    load()
+    loaded = compiled()
+    assert all(loaded)
+    w = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
+    calibration.measure_thresholds(
+        [w], np.full(6, 0.3), scales=[1.0], rates=[0.1], config=SleepConfig(), generator=np.random.default_rng(0)
+    )
+    run(NETS["one layer"], weights=NETS["one layer"].weights(np.float32))
+    assert compiled() == loaded
 
 
 NAN = [w.copy() for w in NET.weights()]
