@@ -26,6 +26,7 @@ from src_plugin.drift import check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
 from src_plugin.finding import named_head
 from src_plugin.head import Head
+from src_plugin.memories import recall_of_memory
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.tracing import eval_mode
@@ -223,6 +224,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         below = waking.trained_below(strategy.model, head)
         if below and self.reference is None:  # a reference passes through the backbone as it is now
             self._tell("backbone", drift_message(below, head))
+        known = waking.knowledge()
+        if self.config.rehearsal_gate and known["recall"] is None and known["old_classes"] and known["new_classes"]:
+            both = (*known["old_classes"], *known["new_classes"])
+            known["recall"] = recall_of_memory(strategy, old=known["old_classes"], known=both)
         trigger_plugins(strategy, "before_sleep")
         report = sleep_head(
             head,
@@ -231,7 +236,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             generator=self._generator,
             inputs=inputs,
             index=len(self.reports),
-            **waking.knowledge(),
+            **known,
             backbone_trained=bool(below),
         )
         self.reports.append(report)
