@@ -24,7 +24,7 @@ from benchmarks.measuring import LossWatch, Rows, SleepListener, measure
 from benchmarks.metrics import pooled_accuracy
 from benchmarks.models import LOSSES, build_model, build_optimizer
 from benchmarks.records import Record, Seconds, finite
-from benchmarks.streams import Stream, build_stream
+from benchmarks.streams import Stream, build_stream, split_classes
 from src_plugin.errors import ConfigError
 from strategies import TrainingSetup, build_strategy, find_row
 
@@ -106,8 +106,8 @@ def run(
         batch_size=config.training.batch_size,
         epochs=config.training.epochs,
         n_images=len(stream.train_images),
-        n_classes=len(stream.class_order),
-        n_experiences=len(stream.classes),
+        n_classes=data.n_classes,
+        n_experiences=len(split_classes(config.stream, n_classes=data.n_classes, seed=seed)),
         settings=config.settings.build(),
         device=device,
         sleep=config.sleep.build() if sleeps else "auto",
@@ -225,8 +225,8 @@ def _every(after: Sequence[Rows]) -> dict[str, list[list[float]]] | None:
 
 
 def _kept_bytes(learner: Any) -> int:
-    """Return the bytes kept besides the model, as the plugins count them."""
-    return sum(int(plugin.kept_bytes) for plugin in learner.plugins if hasattr(plugin, "kept_bytes"))
+    """Return the bytes kept besides the model, as the strategy and its plugins count them."""
+    return sum(int(part.kept_bytes) for part in (learner, *learner.plugins) if hasattr(part, "kept_bytes"))
 
 
 def _provenance(device: str) -> dict[str, Any]:

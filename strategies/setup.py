@@ -42,7 +42,7 @@ class Settings:
     memory_size: int | None = None
     ewc_lambda: float = 100.0
     ewc_decay: float = 0.9
-    si_lambda: float = 1.0
+    si_lambda: float = 0.1
     mas_lambda: float = 0.1
     lwf_alpha: float = 1.0
     lwf_temperature: float = 2.0

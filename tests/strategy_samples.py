@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from strategies import Settings, TrainingSetup, build_strategy, find_row
+from strategies.prediction import classifiers
 
 N_CLASSES = 4
 N_WEIGHTS = 12 * 16 + 16 * N_CLASSES
@@ -73,16 +74,38 @@ def train(name: str, given: TrainingSetup) -> Iterator[Any]:
         yield strategy
 
 
-def accuracy(model: nn.Module, classes: set[int]) -> float:
-    images, labels = Points(20, 1).tensors
+def accuracy(strategy: Any, classes: set[int]) -> float:
+    labels = Points(20, 1).tensors[1]
     rows = torch.isin(labels, torch.tensor(sorted(classes)))
+    return float((answers(strategy)[0][rows].argmax(1) == labels[rows]).float().mean())
+
+
+def answers(strategy: Any) -> list[torch.Tensor]:
+    """Return the scores of the test points in every way the strategy answers, the one that counts first."""
+    strategy.model.eval()
     with torch.no_grad():
-        return float((model.eval()(images[rows]).argmax(1) == labels[rows]).float().mean())
+        return [scores(Points(20, 1).tensors[0]) for scores in classifiers(strategy).values()]
 
 
 def weights(name: str, given: TrainingSetup) -> list[torch.Tensor]:
     *_, strategy = train(name, given)
     return [parameter.detach().clone() for parameter in strategy.model.parameters()]
+
+
+def learnt(name: str, given: TrainingSetup) -> list[torch.Tensor]:
+    """Train on both experiences, and return the weights and what is answered by them or by what stands for them."""
+    *_, strategy = train(name, given)
+    return results(strategy)
+
+
+def results(strategy: Any) -> list[torch.Tensor]:
+    """Return the weights of a strategy, and what is answered by them or by what stands for them."""
+    return [*(parameter.detach().clone() for parameter in strategy.model.parameters()), *answers(strategy)]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    """Whether two results have equal parts and as many."""
+    return len(a) == len(b) and equal(a, b)
 
 
 def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:

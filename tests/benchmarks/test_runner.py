@@ -18,6 +18,7 @@ from benchmarks.records import Record
 from benchmarks.runner import ImpossibleError, SeenClasses, run
 from lab_samples import PERMUTED, RETURNING, TASKS
 from src_plugin.errors import ConfigError
+from strategies import find_row
 
 
 def without_time(record: Record) -> dict[str, object]:
@@ -181,6 +182,7 @@ def test_whole_batches_are_in_use_and_give_the_same_record(
     [
         ("replay", 45 * (64 * 4 + 8)),  # a tenth of 450 images of 8 x 8 pixels, float32, and a label each
         ("ewc", 3 * 2 * 4 * (64 * 30 + 30 * 20 + 20 * 10)),  # Fisher information and anchors of three experiences
+        ("ncm", 10 * (64 * 4 + 8)),  # a mean image and a number for each class
         ("lwf", 4 * (64 * 30 + 30 * 20 + 20 * 10) + 8 * 10),  # a copy of the network, and ten class numbers
     ],
 )
@@ -189,6 +191,8 @@ def test_what_a_method_keeps_is_recorded(tiny: RunConfig, digits: Dataset, strat
     record = run(config, strategy=strategy, seed=0, data=digits)
     assert record.status == "done"
     assert record.kept_bytes == kept
+    if not find_row(strategy)[0].sleeps:
+        return
     slept = run(config, strategy=f"{strategy}+src", seed=0, data=digits)
     assert slept.kept_bytes is not None
     assert slept.kept_bytes > kept
