@@ -1,8 +1,12 @@
-"""Command line of the laboratory: run | regimes | table | kernel. Parses, calls, prints; own errors become one line."""
+"""Command line of the laboratory: run | search | regimes | table | kernel. Parses, calls, prints.
+
+Errors of the project's own become one line.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,13 +26,19 @@ INTERRUPTED = 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="The laboratory of src-plugin.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="run what a config says and has no record yet; print a table, draw a picture")
-    run.add_argument("config", type=Path, help="a file of configs/, e.g. configs/split_digits.yaml")
-    run.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the config")
+    run = commands.add_parser("run", help="run what configs say and has no record yet; print tables, draw pictures")
+    run.add_argument("configs", type=Path, nargs="+", help="files of configs/, e.g. configs/split_digits.yaml")
+    run.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the configs")
     _add_conditions(run)
+
+    search = commands.add_parser("search", help="choose numbers of methods on held-out images of first experiences")
+    search.add_argument("config", type=Path, help="a file of configs/; its stream, network and training are used")
+    search.add_argument("--strategies", nargs="+", metavar="NAME", required=True, help="methods with numbers to choose")
+    search.add_argument("--write", type=Path, metavar="FILE", help="write a config that extends this one by the choice")
+    _add_conditions(search, seeds=[100, 101])
 
     regimes = commands.add_parser("regimes", help="run a matrix of regimes; print it as a table, draw a heat map")
     regimes.add_argument("matrix", type=Path, help="a matrix of configs/, e.g. configs/regimes_digits.yaml")
@@ -42,16 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="print tables from records alone")
     table.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
     table.add_argument("--write", type=Path, metavar="FILE", help="also make the marked table in a Markdown file anew")
+    what = "the marked table compares each strategy with and without sleep, and with what was published"
+    table.add_argument("--compare", action="store_true", help=what)
 
     kernel = commands.add_parser("kernel", help="time the kernel's backends", add_help=False)
     kernel.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
 
 
-def _add_conditions(command: argparse.ArgumentParser) -> None:
-    """Add what `run` and `regimes` share."""
+def _add_conditions(command: argparse.ArgumentParser, *, seeds: Sequence[int] = (0, 1, 2)) -> None:
+    """Add what `run`, `search` and `regimes` share."""
     add = command.add_argument
-    add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    usual = " ".join(map(str, seeds))
+    add("--seeds", nargs="+", type=int, default=list(seeds), metavar="N", help=f"default: {usual}")
     roots = "folder with a data set's files; give it again for another folder; default: data"
     add("--data-root", type=Path, action="append", default=[], metavar="DIR", help=roots)
     add("--download", action="store_true", help="let torchvision fetch missing files into --data-root")
@@ -67,11 +80,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.config import load_config
     from benchmarks.suite import plan
 
-    config = load_config(options.config)
-    strategies = list(dict.fromkeys(options.strategies or config.strategies))
+    configs = {config.name: config for config in map(load_config, options.configs)}
     seeds = list(dict.fromkeys(options.seeds))
-    _check(config, strategies, options)
-    jobs = plan(config, strategies=strategies, seeds=seeds, out=options.out)
+    jobs: list[Job] = []
+    for config in configs.values():
+        strategies = list(dict.fromkeys(options.strategies or config.strategies))
+        _check(config, strategies, options)
+        jobs += plan(config, strategies=strategies, seeds=seeds, out=options.out)
+    jobs.sort(key=lambda job: seeds.index(job.seed))  # stable: comparisons are complete as early as possible
     if options.dry_run:
         return _say_what_would_run(jobs, console)
     records = _run_jobs(jobs, options, console)
@@ -79,12 +95,37 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.picture import draw
     from benchmarks.tables import describe, make_table
 
-    console.print(make_table(records))
-    console.print(describe(records), style="dim", highlight=False)
-    picture = draw(records, options.out / config.name / "accuracy.png")
-    if picture:
-        console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
+    for name in configs:
+        own = [record for record in records if record.config_name == name]
+        console.print(make_table(own))
+        console.print(describe(own), style="dim", highlight=False)
+        picture = draw(own, options.out / name / "accuracy.png")
+        if picture:
+            console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
     return 1 if any(record.status == "failed" for record in records) else 0
+
+
+def _search(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.config import load_config
+    from benchmarks.search import choose, make_search_table, plan_search, settings_file
+
+    config = load_config(options.config)
+    strategies, seeds = list(dict.fromkeys(options.strategies)), list(dict.fromkeys(options.seeds))
+    _check(config, strategies, options)
+    trials = plan_search(config, strategies=strategies, seeds=seeds, out=options.out)
+    jobs = [job for trial in trials for job in trial.jobs]
+    if options.dry_run:
+        return _say_what_would_run(jobs, console)
+    records = _run_jobs(jobs, options, console)
+    found = choose(trials, dict(zip(jobs, records, strict=True)))
+    console.print(make_search_table(found, f"{config.name}: the first experiences, training images held out"))
+    if options.write is not None:
+        extends = os.path.relpath(options.config, options.write.parent)
+        given = f"--strategies {' '.join(strategies)} --seeds {' '.join(map(str, seeds))}"
+        command = f"python -m benchmarks search {options.config.as_posix()} {given}"
+        options.write.write_text(settings_file(found, extends=extends, command=command), encoding="utf-8")
+        console.print(f"wrote {options.write}", highlight=False, markup=False)
+    return 0
 
 
 def _regimes(options: argparse.Namespace, console: Console) -> int:
@@ -147,7 +188,7 @@ def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console
 
 
 def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Namespace) -> None:
-    """Refuse, before anything runs, what could not run."""
+    """Refuse, before anything runs, what could not run; of a method that only does not fit, the suite says so."""
     from benchmarks.data import DATASETS
     from src_plugin.errors import ConfigError, did_you_mean
 
@@ -155,7 +196,7 @@ def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Names
         for name in names:
             if name not in DATASETS:
                 near = did_you_mean(name, DATASETS)
-                raise ConfigError(f"{options.config}: stream.{key}: unknown dataset {name!r}{near}")
+                raise ConfigError(f"{config.name}: stream.{key}: unknown dataset {name!r}{near}")
     _check_conditions(options)
     from strategies import find_row
 
@@ -187,7 +228,7 @@ def _check_device(device: str) -> None:
 
 
 def _table(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.readme import markdown_table, write_between_marks
+    from benchmarks.readme import write_between_marks
     from benchmarks.records import find_records
     from benchmarks.tables import describe, group_records, make_table
 
@@ -199,9 +240,17 @@ def _table(options: argparse.Namespace, console: Console) -> int:
         console.print(make_table(group))
         console.print(describe(group), style="dim", highlight=False)
     if options.write is not None:
-        write_between_marks(options.write, markdown_table(records))
+        write_between_marks(options.write, _markdown(records, compare=options.compare))
         console.print(f"wrote the table of {options.write}", highlight=False, markup=False)
     return 0
+
+
+def _markdown(records: Sequence[Record], *, compare: bool) -> str:
+    from benchmarks.comparison import comparison
+    from benchmarks.published import load_published
+    from benchmarks.readme import markdown_table
+
+    return comparison(records, load_published()) if compare else markdown_table(records)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -225,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not console.is_terminal:  # a file or a pipe has no width of its own; 80 columns would cut the table
         console = Console(width=120)
     try:
-        return {"run": _run, "regimes": _regimes, "table": _table}[options.command](options, console)
+        return {"run": _run, "search": _search, "regimes": _regimes, "table": _table}[options.command](options, console)
     except SRCError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

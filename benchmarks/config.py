@@ -46,6 +46,9 @@ class StreamConfig(Section):
         class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), "seeded_experiences" (the experiences
             of the fixed order, in an order drawn from the run's seed), or a list of all classes.
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
+        first: Only the first so many experiences, for searches; None for all.
+        validation: Measure on every sixth training image of each class, in file order, which is not trained on; for
+            searches, which see no test image.
         task_labels: Task-incremental: the number of the experience is given with each image, in use as well, and each
             has output units of its own.
     """
@@ -58,6 +61,8 @@ class StreamConfig(Section):
     then: Annotated[list[str], Field(min_length=1)] | None = None
     class_order: Literal["fixed", "seeded", "seeded_experiences"] | list[int] = "fixed"
     samples_per_experience: Positive | None = None
+    first: Positive | None = None
+    validation: bool = False
     task_labels: bool = False
 
     @model_validator(mode="after")
@@ -223,7 +228,10 @@ def load_config(path: Path) -> RunConfig:
     return config
 
 
-LATER_STREAM_FIELDS: dict[str, Any] = {"experiences": None, "permutations": None, "then": None, "task_labels": False}
+LATER_STREAM_FIELDS: dict[str, Any] = {
+    **{"experiences": None, "permutations": None, "then": None},
+    **{"first": None, "validation": False, "task_labels": False},
+}
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 

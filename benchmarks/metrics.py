@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -146,3 +147,19 @@ def paired_difference(
     if n > 1:
         half_width = float(stdtrit(n - 1, (1 + confidence) / 2) * pairs.std(ddof=1) / np.sqrt(n))
     return Difference(mean=float(pairs.mean()), half_width=half_width, n=n)
+
+
+def sign_flip_p(differences: ArrayLike) -> float | None:
+    """Return the exact two-sided p of paired differences: how often flipped signs give a mean at least as far from 0.
+
+    Below six pairs it cannot fall under 0.05. None without a pair.
+
+    Args:
+        differences: One per pair, shape (n,), n at most 20.
+    """
+    given = np.asarray(differences, dtype=np.float64)
+    if given.size == 0:
+        return None
+    signs = np.array(list(product((1.0, -1.0), repeat=given.size)))
+    flipped = np.abs(signs @ given)
+    return float(np.mean(flipped >= abs(given.sum()) * (1 - 1e-12)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -146,7 +146,11 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
             "joint training asks one head for all classes, and under stream.task_labels each experience has its own; "
             "leave joint out of the strategies, or drop task_labels"
         )
+    if at_once and config.first is not None:
+        raise ConfigError("joint training has no first experiences; leave it out, or drop stream.first")
     classes = split_classes(config, n_classes=data.n_classes, seed=seed)
+    if config.validation:
+        data = hold_out(data)
     if config.permutations is not None:
         images, parts, tests = _permuted(config, data=data, seed=seed)
     elif config.then is not None:
@@ -169,7 +173,33 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
             [whole] if at_once else [whole.subset(part) for part in parts],
             [as_avalanche(LabelledImages(test.images, test.labels)) for test in tests],
         )
-    return Stream(classes=classes, train_stream=benchmark.train_stream, train_images=images, tests=tests, data=data)
+    n = config.first
+    if n is not None and n > len(classes):
+        raise ConfigError(f"stream.first asks for {n} experiences, and the stream has {len(classes)}")
+    return Stream(
+        classes=classes[:n],
+        train_stream=benchmark.train_stream[:n],
+        train_images=images,
+        tests=tests[: len([group for group in _first_appearances(classes)[:n] if group or config.experiences is None])],
+        data=data,
+    )
+
+
+def hold_out(data: Dataset) -> Dataset:
+    """Return the training images alone: of each class every sixth is for measuring, all others are for training."""
+    rank = torch.zeros_like(data.train_labels)
+    for label in range(data.n_classes):
+        rows = _rows(data.train_labels, [label])
+        rank[rows] = torch.arange(len(rows))
+    held = rank % 6 == 5
+    return replace(
+        data,
+        train_images=data.train_images[~held],
+        train_labels=data.train_labels[~held],
+        test_images=data.train_images[held],
+        test_labels=data.train_labels[held],
+        then=tuple(hold_out(other) for other in data.then),
+    )
 
 
 Cut = tuple[LabelledImages, list[range], list[TestSet]]

@@ -253,3 +253,20 @@ def test_mistakes_about_a_matrix_are_answered_in_one_line_before_anything_runs(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_several_configs_are_one_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for name in ("first", "second"):
+        files.append(tmp_path / f"{name}.yaml")
+        raw = {**TINY, "name": name, "training": {**TINY["training"], "epochs": 1}}
+        files[-1].write_text(yaml.safe_dump(raw), encoding="utf-8")
+    arguments = ["run", *map(str, files), "--strategies", "naive", "--seeds", "1", "2", "--out", str(tmp_path / "runs")]
+    assert main([*arguments, "--dry-run"]) == 0
+    planned = [line.split("  ")[1].strip() for line in capsys.readouterr().out.splitlines()]
+    assert planned == [f"{name}: naive, seed {seed}" for seed in (1, 2) for name in ("first", "second")]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "first: accuracy in percent" in out
+    assert "second: accuracy in percent" in out
+    assert sorted(path.parent.name for path in (tmp_path / "runs").rglob("accuracy.png")) == ["first", "second"]

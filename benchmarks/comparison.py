@@ -1,0 +1,105 @@
+"""Records -> a document's tables of strategies with and without sleep, beside what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.metrics import Difference, paired_difference, pooled_accuracy, sign_flip_p
+from benchmarks.published import Published
+from benchmarks.records import Record
+from benchmarks.tables import describe, group_records, group_strategies, percent, summarise
+from strategies import split_name
+
+HEAD = (
+    "| strategy | accuracy, % | n | published | reproduced | sleep - none, ± 95 % | p | forgets | kept | seconds |",
+    "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way of answering of one strategy.
+
+    Attributes:
+        strategy: The name it is shown with.
+        way: The way of answering, "" where there is but one.
+        finals: Final accuracy by seed, fractions.
+        records: All of its records, those that are lost included.
+    """
+
+    strategy: str
+    way: str
+    finals: Mapping[int, float]
+    records: Sequence[Record]
+
+    @property
+    def title(self) -> str:
+        """Name and way, for people."""
+        return f"`{self.strategy}`" + (f", {self.way.replace('_', ' ')}" if self.way else "")
+
+
+def lines_of(records: Sequence[Record]) -> list[Line]:
+    """Return the lines of one setting: a strategy with several ways of answering has several."""
+    lines = []
+    for name, group in group_strategies(records).items():
+        done = [r for r in group if r.status == "done" and r.accuracy]
+        ways = list(done[0].accuracy_by or {}) if done else []
+        for way in ways or [""]:
+            finals = {r.seed: _final(r, way) for r in done}
+            lines.append(Line(name, way, finals, group))
+    return lines
+
+
+def _final(record: Record, way: str) -> float:
+    matrix = (record.accuracy_by or {}).get(way) or record.accuracy or []
+    return pooled_accuracy(matrix[-1], record.n_test)
+
+
+def gain_of_sleep(line: Line, lines: Sequence[Line]) -> tuple[Difference, float] | None:
+    """Return the paired difference to the same strategy without sleep, and its exact p; None without a pair."""
+    base, suffix = split_name(line.strategy)
+    plain = next((x for x in lines if x.strategy == base and x.way == line.way), None)
+    if not suffix or plain is None:
+        return None
+    difference = paired_difference(line.finals, plain.finals)
+    p = sign_flip_p([line.finals[seed] - plain.finals[seed] for seed in line.finals if seed in plain.finals])
+    return None if difference is None or p is None else (difference, p)
+
+
+def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, Published]]) -> str:
+    """Return the Markdown of a document: a heading, a table and where it is from, for every setting.
+
+    Args:
+        records: Of any settings.
+        published: Config name -> strategy -> what was published.
+    """
+    parts = []
+    for (name, _), group in sorted(group_records(records).items()):
+        lines = lines_of(group)
+        rows = [_row(line, lines, published.get(name, {})) for line in lines]
+        parts.append("\n".join([f"### {name}", "", *HEAD, *rows, "", f"{describe(group)}."]))
+    return "\n\n".join(parts)
+
+
+def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) -> str:
+    (row,) = summarise(line.records)  # of all ways: times, bytes, what was lost
+    values = np.array(list(line.finals.values()))
+    mean = float(values.mean()) if len(values) else None
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    there, gain = published.get(line.strategy), gain_of_sleep(line, lines)
+    cells = (
+        line.title,
+        percent(mean, sd) + (f" ({row.lost})" if row.lost else ""),
+        str(len(values)),
+        "" if there is None else percent(there.mean / 100, None if there.sd is None else there.sd / 100),
+        "" if there is None or mean is None else "yes" if there.agrees_with(100 * mean, 100 * (sd or 0.0)) else "no",
+        "" if gain is None else percent(gain[0].mean, gain[0].half_width, signed=True),
+        "" if gain is None else f"{gain[1]:.2g}",
+        percent(row.forgetting),
+        "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+        f"{row.train + row.asleep:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"

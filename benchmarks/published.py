@@ -1,0 +1,43 @@
+"""Published numbers, read from published.yaml, and whether ours agree with them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, TypeAdapter
+
+from benchmarks.config import Section
+
+FILE = Path(__file__).with_name("published.yaml")
+
+
+class Published(Section):
+    """One published accuracy.
+
+    Attributes:
+        mean: In percent.
+        sd: Standard deviation in percent; None where it was not found.
+        source: Where it stands.
+    """
+
+    mean: Annotated[float, Field(ge=0, le=100)]
+    sd: Annotated[float, Field(ge=0)] | None = None
+    source: str
+
+    def agrees_with(self, mean: float, sd: float | None) -> bool:
+        """Whether our mean is within two standard deviations of both together, or within two points.
+
+        Args:
+            mean: Ours, in percent.
+            sd: Ours, in percent; None is taken as 0.
+        """
+        return abs(mean - self.mean) <= max(2.0, 2.0 * math.hypot(sd or 0.0, self.sd or 0.0))
+
+
+def load_published(path: Path = FILE) -> dict[str, dict[str, Published]]:
+    """Return config name -> strategy -> published accuracy."""
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return TypeAdapter(dict[str, dict[str, Published]]).validate_python(raw)

@@ -1,0 +1,77 @@
+"""Tables with and without sleep, beside what was published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.comparison import HEAD, comparison, gain_of_sleep, lines_of
+from benchmarks.config import load_config
+from benchmarks.metrics import sign_flip_p
+from benchmarks.published import Published, load_published
+from lab_samples import finished
+
+ROOT = Path(__file__).parents[2]
+
+NAIVE = [finished("naive", seed, final) for seed, final in enumerate((0.20, 0.22, 0.18))]
+SLEPT = [finished("naive+src", seed, final) for seed, final in enumerate((0.60, 0.63, 0.57))]
+
+
+def test_the_gain_of_sleep_is_paired_by_seed() -> None:
+    lines = lines_of([*NAIVE, *SLEPT])
+    assert gain_of_sleep(lines[0], lines) is None
+    gain = gain_of_sleep(lines[1], lines)
+    assert gain is not None
+    difference, p = gain
+    assert difference.mean == pytest.approx(0.40)
+    assert difference.half_width == pytest.approx(4.302653 * 0.01 / 3**0.5)  # Student, two degrees of freedom
+    assert p == 0.25  # two of eight sign patterns
+    assert gain_of_sleep(lines_of(SLEPT)[0], lines_of(SLEPT)) is None  # nothing to pair with
+
+
+def test_a_row_says_what_was_published_and_whether_it_agrees() -> None:
+    published = {
+        "tiny": {
+            "naive": Published(mean=25.0, source="Table 1"),
+            "naive+src": Published(mean=55.0, sd=5.0, source="Table 1"),
+        }
+    }
+    text = comparison([*NAIVE, *SLEPT], published)
+    heading, _, *rest = text.splitlines()
+    assert heading == "### tiny"
+    assert tuple(rest[:2]) == HEAD
+    assert rest[2].startswith("| `naive` | 20.0 ± 2.0 | 3 | 25.0 | no |  |  |")
+    assert rest[3].startswith("| `naive+src` | 60.0 ± 3.0 | 3 | 55.0 ± 5.0 | yes | +40.0 ± 2.5 | 0.25 |")
+
+
+def test_every_way_of_answering_has_its_row() -> None:
+    both = {"nearest_mean": [[1.0, 0.0], [0.5, 0.5]], "outputs": [[1.0, 0.0], [0.2, 0.4]]}
+    records = [finished("naive", seed, 0.5, accuracy_by=both) for seed in range(2)]
+    first, second = lines_of(records)
+    assert (first.title, second.title) == ("`naive`, nearest mean", "`naive`, outputs")
+    assert list(first.finals.values()) == [0.5, 0.5]
+    assert list(second.finals.values()) == pytest.approx([0.3, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [([], None), ([1.0], 1.0), ([1.0] * 6, 2 / 64), ([1.0, -1.0], 1.0), ([3.0, 1.0, -1.0], 0.75), ([0.0] * 3, 1.0)],
+)
+def test_exact_p_of_flipped_signs(differences: list[float], p: float | None) -> None:
+    assert sign_flip_p(differences) == p
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "agrees"),
+    [(48.47, None, True), (46.5, 0.1, True), (46.3, 0.1, False), (40.0, 4.0, True), (38.0, 4.0, False)],
+)
+def test_agreement_is_two_standard_deviations_or_two_points(mean: float, sd: float | None, agrees: bool) -> None:
+    wide = Published(mean=48.47, sd=2.0 if sd == 4.0 else None, source="Table 1")
+    assert wide.agrees_with(mean, sd) is agrees
+
+
+def test_what_is_published_belongs_to_a_config_and_to_strategies_it_runs() -> None:
+    for name, rows in load_published().items():
+        (file,) = (ROOT / "configs").rglob(f"{name}.yaml")
+        assert set(rows) <= set(load_config(file).strategies)
