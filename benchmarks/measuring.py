@@ -97,23 +97,28 @@ class SleepListener:
 
 
 class LossWatch(SupervisedPlugin):  # type: ignore[misc]
-    """Remembers the first loss that is not finite, and the last one before it."""
+    """Remembers the first loss that is not finite, and the last one before it.
+
+    Attributes:
+        iterations: Iterations of the current experience so far.
+        trouble: What happened, in words; "" while nothing did.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._iterations = 0
+        self.iterations = 0
         self._last = math.nan
         self.trouble = ""
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Count iterations anew."""
-        self._iterations = 0
+        self.iterations = 0
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the loss of the batch."""
-        self._iterations += 1
+        self.iterations += 1
         loss = float(strategy.loss.detach())
         if math.isfinite(loss):
             self._last = loss
         elif not self.trouble:
-            self.trouble = f"loss {loss} in iteration {self._iterations}, {self._last:.4g} before it"
+            self.trouble = f"loss {loss} in iteration {self.iterations}, {self._last:.4g} before it"

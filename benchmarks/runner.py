@@ -127,6 +127,10 @@ def run(
         tick = time.perf_counter()
         try:
             now.learner.train(stream.train_stream[i])
+        except ConfigError as problem:
+            if i == 0 and now.losses.iterations == 0:
+                raise ImpossibleError(str(problem)) from problem
+            raise
         except Exception as problem:
             if _is_finite(now.learner.model):
                 raise

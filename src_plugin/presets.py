@@ -39,6 +39,8 @@ _PURE: dict[str, Any] = {
 _PAPER: dict[str, Any] = {**_PURE, "gate_width": 0.001, "decay": 0.999, "dt": 0.001, "normalise": True}
 _PATCHES_OF_11 = "the mask argument 10 of the authors' code is inclusive, so the window is 11 x 11"
 
+_ICARL = f"over iCaRL, by the size of its memory; {_PATCHES_OF_11}"
+
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "auto": Preset({}, "this project", "calibrated sleep, then settling and levelling, behind gates"),
@@ -74,6 +76,96 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
             "FashionMNIST/run_class_task_summary.m",
             _PATCHES_OF_11,
+        ),
+        "paper/split_mnist_icarl_50": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 95.654279,
+                "patch": 11,
+                "inc": 0.058705,
+                "dec": 0.009112,
+                "thresholds": (27.477005, 21.155469, 22.567029),
+                "gain": 19.001764,
+            },
+            "MNIST/run_icarl_sleep.m, memory 50",
+            _ICARL,
+        ),
+        "paper/split_mnist_icarl_100": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 114.36572,
+                "patch": 11,
+                "inc": 0.042289,
+                "dec": 0.005498,
+                "thresholds": (38.451454, 22.198208, 6.89345),
+                "gain": 4.253433,
+            },
+            "MNIST/run_icarl_sleep.m, memories 100, 200 and 500",
+            _ICARL,
+        ),
+        "paper/split_mnist_icarl_1000": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 27.39365,
+                "patch": 11,
+                "inc": 0.019093,
+                "dec": 0.060217,
+                "thresholds": (9.62552, 34.73761, 31.296881),
+                "gain": 2.023822,
+            },
+            "MNIST/run_icarl_sleep.m, all other memories",
+            _ICARL,
+        ),
+        "paper/split_fashion_mnist_icarl_50": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 142.945655,
+                "patch": 11,
+                "inc": 0.003775,
+                "dec": 0.009083,
+                "thresholds": (39.917543, 39.468197, 12.18852),
+                "gain": 5.5737,
+            },
+            "FashionMNIST/run_icarl_sleep.m, memory 50",
+            _ICARL,
+        ),
+        "paper/split_fashion_mnist_icarl_100": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 42.162268,
+                "patch": 11,
+                "inc": 0.060285,
+                "dec": 0.003577,
+                "thresholds": (36.717054, 20.800337, 30.249532),
+                "gain": 12.25368,
+            },
+            "FashionMNIST/run_icarl_sleep.m, memories 100, 200 and 500",
+            _ICARL,
+        ),
+        "paper/split_fashion_mnist_icarl_1000": Preset(
+            {
+                **_PAPER,
+                "steps": 15000,
+                "steps_growth": 5000,
+                "max_rate": 20.0,
+                "patch": 11,
+                "inc": 0.1,
+                "dec": 0.000001,
+                "thresholds": (0.862173, 0.318765, 0.0),
+                "gain": 0.1,
+            },
+            "FashionMNIST/run_icarl_sleep.m, memories 1000, 2000 and 5000",
+            _ICARL,
         ),
         "paper/split_cifar10": Preset(
             {

@@ -270,6 +270,14 @@ def test_a_method_that_does_not_fit_is_refused_before_training(tiny: RunConfig, 
         run(config, strategy="replay", seed=0, data=digits, watch=lambda done, n: pytest.fail("trained"))
 
 
+def test_a_method_that_finds_out_at_its_first_image_is_refused_before_training(
+    digits: Dataset, tiny: RunConfig
+) -> None:
+    config = on(changed(tiny, settings={"memory_size": 20}), PERMUTED)
+    with pytest.raises(ImpossibleError, match="class"):
+        run(config, strategy="icarl_mlp", seed=0, data=digits)
+
+
 def test_every_way_of_answering_is_recorded(tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def both(strategy: Any) -> dict[str, Any]:
         return {"reversed": lambda x: -strategy.model(x), "outputs": strategy.model}
