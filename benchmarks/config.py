@@ -161,6 +161,7 @@ class SettingsSection(Section):
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = Settings.memory_fraction
     memory_size: Positive | None = Settings.memory_size
     ewc_lambda: NotNegative = Settings.ewc_lambda
+    ewc_online_lambda: NotNegative = Settings.ewc_online_lambda
     ewc_decay: Annotated[float, Field(ge=0, le=1)] = Settings.ewc_decay
     si_lambda: NotNegative = Settings.si_lambda
     mas_lambda: NotNegative = Settings.mas_lambda

@@ -221,7 +221,7 @@ def build_ewc(setup: TrainingSetup, plugins: list[Any]) -> Any:
 def build_ewc_online(setup: TrainingSetup, plugins: list[Any]) -> Any:
     """Build EWC with a single penalty."""
     settings = setup.settings
-    return naive_with(EWC(ewc_lambda=settings.ewc_lambda, decay=settings.ewc_decay), setup, plugins)
+    return naive_with(EWC(ewc_lambda=settings.ewc_online_lambda, decay=settings.ewc_decay), setup, plugins)
 
 
 def build_si(setup: TrainingSetup, plugins: list[Any]) -> Any:

@@ -27,6 +27,7 @@ class Settings:
             the stream.
         memory_size: The same as a number of images; where it is given, the fraction does not count.
         ewc_lambda: Weight of EWC's penalty.
+        ewc_online_lambda: Weight of online EWC's penalty.
         ewc_decay: How much of the older Fisher information online EWC keeps, in [0, 1].
         si_lambda: Weight of Synaptic Intelligence's penalty.
         mas_lambda: Weight of the penalty of memory aware synapses.
@@ -41,6 +42,7 @@ class Settings:
     memory_fraction: float = 0.0075
     memory_size: int | None = None
     ewc_lambda: float = 100.0
+    ewc_online_lambda: float = 100.0
     ewc_decay: float = 0.9
     si_lambda: float = 0.1
     mas_lambda: float = 0.1

@@ -159,8 +159,8 @@ STRATEGIES: dict[str, Row] = {
         factory=build_ewc_online,
         paper="elastic weight consolidation with a single penalty (Schwarz et al. 2018, ICML)",
         keeps="Fisher information and a copy of the weights",
-        settings=("ewc_lambda", "ewc_decay"),
-        candidates=_line("ewc_lambda", 1, 10, 100, 1e3, 1e4, 1e5),
+        settings=("ewc_online_lambda", "ewc_decay"),
+        candidates=_line("ewc_online_lambda", 1, 10, 100, 1e3, 1e4, 1e5),
     ),
     "si": Row(
         factory=build_si,

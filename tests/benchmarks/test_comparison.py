@@ -10,6 +10,7 @@ from benchmarks.comparison import HEAD, comparison, gain_of_sleep, lines_of
 from benchmarks.config import load_config
 from benchmarks.metrics import sign_flip_p
 from benchmarks.published import Published, load_published
+from benchmarks.regimes import load_matrix
 from lab_samples import finished
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,8 @@ def test_agreement_is_two_standard_deviations_or_two_points(mean: float, sd: flo
 
 
 def test_what_is_published_belongs_to_a_config_and_to_strategies_it_runs() -> None:
+    runs = {path.stem: set(load_config(path).strategies) for path in (ROOT / "configs" / "table1").glob("*.yaml")}
+    for path in (ROOT / "configs").glob("table2_*.yaml"):
+        runs |= {cell.config.name: set(cell.strategies.values()) for cell in load_matrix(path).cells}
     for name, rows in load_published().items():
-        (file,) = (ROOT / "configs").rglob(f"{name}.yaml")
-        assert set(rows) <= set(load_config(file).strategies)
+        assert set(rows) <= runs[name]

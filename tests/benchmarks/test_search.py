@@ -57,6 +57,8 @@ def test_every_method_has_the_same_budget() -> None:
     for name, row in searched.items():
         assert {key for candidate in row.candidates for key in candidate} <= set(row.settings), name
         assert len({tuple(candidate.values()) for candidate in row.candidates}) == 6, name
+    keys = [sorted({key for candidate in row.candidates for key in candidate}) for row in searched.values()]
+    assert len(set(map(tuple, keys))) == len(keys)  # none overwrites what another one found
     trials = plan_search(CONFIG, strategies=list(searched), seeds=[100, 101], out=Path("runs"))
     assert len(trials) == 6 * len(searched)
     assert len({job.path for trial in trials for job in trial.jobs}) == 12 * len(searched)

@@ -235,7 +235,8 @@ def test_nothing_is_kept_before_the_first_experience(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("ewc", "ewc_lambda"), ("ewc_online", "ewc_lambda"), ("si", "si_lambda"), ("mas", "mas_lambda")]
+    ("name", "field"),
+    [("ewc", "ewc_lambda"), ("ewc_online", "ewc_online_lambda"), ("si", "si_lambda"), ("mas", "mas_lambda")],
 )
 def test_the_weight_of_a_penalty_is_that_of_the_settings(name: str, field: str) -> None:
     seen = []
