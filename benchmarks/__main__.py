@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--write", type=Path, metavar="FILE", help="write a config that extends this one by the choice")
     _add_conditions(search, seeds=[100, 101])
 
-    regimes = commands.add_parser("regimes", help="run a matrix of regimes; print it as a table, draw a heat map")
+    regimes = commands.add_parser("regimes", help="run a matrix of regimes; print it as a table, draw it")
     regimes.add_argument("matrix", type=Path, help="a matrix of configs/, e.g. configs/regimes_digits.yaml")
     regimes.add_argument("--only", nargs="+", metavar="NAME", help="some of its regimes; default: all")
     regimes.add_argument("--datasets", nargs="+", metavar="NAME", help="some of its data sets; default: all")
@@ -129,6 +129,7 @@ def _search(options: argparse.Namespace, console: Console) -> int:
 
 
 def _regimes(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.curves import draw_curves
     from benchmarks.heat_map import draw_heat_map
     from benchmarks.matrix import describe_matrix, make_rows, make_tables, markdown
     from benchmarks.readme import between_marks, read_document, write_between_marks
@@ -154,7 +155,8 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     for table in make_tables(matrix, rows):
         console.print(table)
     console.print(describe_matrix(records), style="dim", highlight=False)
-    picture = draw_heat_map(rows, out / "heat_map.png", title=matrix.title, note=describe_matrix(records))
+    draw = {"heat_map": draw_heat_map, "curves": draw_curves}[matrix.draws]
+    picture = draw(rows, out / f"{matrix.draws}.png", title=matrix.title, note=describe_matrix(records))
     console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
     if options.write is not None:
         write_between_marks(options.write, markdown(rows, records))

@@ -62,6 +62,7 @@ class MatrixFile(Section):
         base: Parts of RunConfig that all regimes share, without the data set.
         datasets: Data set -> parts that differ on it.
         methods: Names of strategies, written for naive training.
+        draws: "heat_map", or "curves" along the regimes: accuracy with and without sleep.
         regimes: The rows.
     """
 
@@ -70,6 +71,7 @@ class MatrixFile(Section):
     base: dict[str, Any]
     datasets: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     methods: Methods
+    draws: Literal["heat_map", "curves"] = "heat_map"
     regimes: Annotated[list[Regime], Field(min_length=1)]
 
 
@@ -98,12 +100,14 @@ class Matrix:
         stem: Name of the file without its ending: the folder of its records.
         title: For people.
         methods: All of its methods.
+        draws: Which picture it makes.
         cells: Data set by data set, regimes in the order of their groups, then of the file.
     """
 
     stem: str
     title: str
     methods: tuple[str, ...]
+    draws: Literal["heat_map", "curves"]
     cells: tuple[Cell, ...]
 
     def select(self, *, regimes: Sequence[str] | None = None, datasets: Sequence[str] | None = None) -> Matrix:
@@ -160,7 +164,7 @@ def load_matrix(path: Path) -> Matrix:
         if regime.datasets is None or dataset in regime.datasets
     )
     methods = tuple(dict.fromkeys([*file.methods, *(method for cell in cells for method in cell.strategies)]))
-    return Matrix(stem=path.stem, title=file.name, methods=methods, cells=cells)
+    return Matrix(stem=path.stem, title=file.name, methods=methods, draws=file.draws, cells=cells)
 
 
 def _validate(raw: Mapping[str, Any], path: Path) -> MatrixFile:

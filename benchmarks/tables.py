@@ -167,7 +167,7 @@ def make_table(records: Sequence[Record]) -> Table:
 
 
 def describe(records: Sequence[Record]) -> str:
-    """Return one line saying with which versions and on what the records of a table were made."""
+    """Return one line saying with which versions and on what the records of a table were made, and what they cost."""
     facts = {
         json.dumps([r.commit[:12], r.tree_clean, r.versions.get("torch"), r.hardware], sort_keys=True) for r in records
     }
@@ -177,4 +177,13 @@ def describe(records: Sequence[Record]) -> str:
         f"commit {first.commit[:12]}{state}; torch {first.versions.get('torch')}; {first.hardware.get('cpu')}, "
         f"{first.hardware.get('threads')} threads, {first.hardware.get('device')}"
     )
-    return line if len(facts) == 1 else f"{line}; and {len(facts) - 1} more commits or machines among these records"
+    if len(facts) > 1:
+        line += f"; and {len(facts) - 1} more commits or machines among these records"
+    return f"{line}; {len(records):,} runs took {_duration(sum(r.seconds.total for r in records))}, one after the other"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time for people, e.g. "12 s", "8 min", "3.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

@@ -78,6 +78,14 @@ def test_records_of_several_environments_are_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(
+    ("each", "said"), [(1.5, "2 runs took 3 s"), (150.0, "2 runs took 5 min"), (5400.0, "2 runs took 3.0 h")]
+)
+def test_what_runs_cost_is_said(each: float, said: str) -> None:
+    seconds = {"train": 1.0, "sleep": 0.0, "total": each}
+    assert f"; {said}, one after the other" in describe([finished("naive", k, 0.2, seconds=seconds) for k in (0, 1)])
+
+
+@pytest.mark.parametrize(
     ("preset", "stages", "label"),
     [
         ("auto", (True, True, True), "SRC + settle + level"),
