@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.comparison import comparison
+from benchmarks.config import load_config
 from benchmarks.matrix import make_rows, markdown
+from benchmarks.published import load_published
 from benchmarks.readme import BEGIN, END, HEAD, between_marks, markdown_table, write_between_marks
 from benchmarks.records import find_records
 from benchmarks.regimes import load_matrix
+from benchmarks.search import choose, plan_search
 from lab_samples import finished
 from src_plugin.errors import ConfigError
+from strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,6 +60,38 @@ def test_the_tables_of_the_regimes_are_those_their_records_make() -> None:
     assert all(record.tree_clean for record in records)
     text = (ROOT / "docs" / "regimes.md").read_text(encoding="utf-8")
     assert between_marks(text, markdown(make_rows(matrix, records), records), where="docs/regimes.md") == text
+
+
+def test_the_tables_of_the_strategies_are_those_their_records_make() -> None:
+    records = list(find_records(ROOT / "benchmarks" / "results" / "paper"))
+    assert records
+    assert all(record.tree_clean for record in records)
+    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    assert between_marks(text, comparison(records, load_published()), where="docs/strategies.md") == text
+
+
+def test_every_strategy_is_described_with_its_settings() -> None:
+    text = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    for name, row in STRATEGIES.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` | ") and row.paper in line)
+        assert row.keeps in line
+        assert all(f"`{setting}`" in line for setting in row.settings)
+
+
+def test_what_was_found_is_what_the_search_records_say() -> None:
+    records = list(find_records(ROOT / "benchmarks" / "results" / "search"))
+    for path in sorted((ROOT / "configs" / "found").glob("*.yaml")):
+        config = load_config(path)
+        own = {record.hash: record for record in records if record.config_name == f"search-{path.stem}"}
+        seeds = {record.seed for record in records if record.config_name == f"search-{path.stem}"}
+        by_job = {(record.strategy, record.seed, record.hash): record for record in records}
+        assert own, path
+        strategies = sorted({record.strategy for record in own.values()})
+        trials = plan_search(config, strategies=strategies, seeds=sorted(seeds), out=Path("runs"))
+        made = {job: by_job[job.strategy, job.seed, job.path.stem.rpartition("-")[2]] for t in trials for job in t.jobs}
+        for found in choose(trials, made):
+            chosen = found.trials[found.best].settings
+            assert {key: getattr(config.settings, key) for key in chosen} == chosen, (path.stem, found.strategy)
 
 
 def test_the_script_of_the_readme_is_the_example_that_ci_runs() -> None:
