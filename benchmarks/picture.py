@@ -126,7 +126,7 @@ def _panel(axis: Axes, name: str, group: list[Record], *, joint: float | None) -
         first = j * (2 if has_sleep else 1)  # an experience is drawn from its own training on
         colour = COLOURS[j % len(COLOURS)]
         _line(axis, x[first:], values[:, first:, j], colour=colour, width=1.8)
-        ends.append((float(values[:, -1, j].mean()), _classes(group[0], j), colour, False))
+        ends.append((float(values[:, -1, j].mean()), _classes(group, j), colour, False))
     _line(axis, x, overall, colour=OVERALL, width=3.2)
     ends.append((float(overall[:, -1].mean()), f"all classes {overall[:, -1].mean():.0f}", OVERALL, True))
     if joint is not None:
@@ -165,8 +165,11 @@ def _line(axis: Axes, x: NDArray[np.float64], values: NDArray[np.float64], *, co
     axis.plot(x, values.mean(axis=0), color=colour, linewidth=width, marker="o", markersize=width + 2.5, clip_on=False)
 
 
-def _classes(record: Record, j: int) -> str:
-    names = record.experiences[j]
+def _classes(records: Sequence[Record], j: int) -> str:
+    """Name the classes of an experience, or the experience where they differ between seeds."""
+    names = records[0].experiences[j]
+    if any(record.experiences[j] != names for record in records):
+        return f"experience {j + 1}"
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]}"
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from benchmarks.picture import draw, phases, spread_labels
 from lab_samples import FAILED, finished, make_record
@@ -58,3 +60,20 @@ def test_nothing_is_drawn_of_runs_that_failed(tmp_path: Path) -> None:
     path = tmp_path / "accuracy.png"
     assert draw([finished("naive", 0, 0.0, **FAILED), finished("joint", 0, 0.9)], path) is None
     assert not path.exists()
+
+
+def test_experiences_are_named_by_their_classes_only_where_all_seeds_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[list[str]] = []
+    close = plt.close
+
+    def keep(figure: Figure) -> None:
+        texts.append([text.get_text() for text in figure.axes[0].texts])
+        close(figure)
+
+    monkeypatch.setattr(plt, "close", keep)
+    for other in ([["0"], ["1"]], [["1"], ["0"]]):
+        draw([finished("naive", 0, 0.2), finished("naive", 1, 0.3, experiences=other)], tmp_path / "a.png")
+    assert texts[0][:2] == ["0", "1"]
+    assert texts[1][:2] == ["experience 1", "experience 2"]
