@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import pickle
 import random
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,8 @@ from typing import Any
 import dill  # type: ignore[import-untyped]
 import numpy as np
 import torch
+
+from benchmarks.files import write_whole
 
 
 class _Pickler(dill.Pickler):  # type: ignore[misc]
@@ -82,19 +82,7 @@ def save(path: Path, state: Any, *, key: Mapping[str, Any], shared: Mapping[str,
         key: What the reader must be to use it: plain values.
         shared: See `pack`.
     """
-    content = pickle.dumps((dict(key), pack(state, shared=shared)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_whole(path, pickle.dumps((dict(key), pack(state, shared=shared))))
 
 
 def load(path: Path, *, key: Mapping[str, Any], shared: Mapping[str, Any]) -> Any | None:

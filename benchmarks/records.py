@@ -5,18 +5,16 @@ The matrix is the truth: metrics are computed from it when read. Unknown is null
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from benchmarks.files import write_whole
 from benchmarks.metrics import pooled_accuracy
 from src_plugin.errors import SRCError
 
@@ -128,21 +126,9 @@ def finite(value: Any) -> Any:
 
 
 def write_record(record: Record, path: Path) -> None:
-    """Write a record so that a reader finds all of it or nothing: temporary file, flush, fsync, rename."""
+    """Write a record so that a reader finds all of it or nothing."""
     text = json.dumps(record.model_dump(by_alias=True), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which would hide records in a shared folder
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_whole(path, text.encode())
 
 
 def read_record(path: Path) -> Record:

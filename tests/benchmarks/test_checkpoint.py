@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import checkpoint
 from benchmarks.checkpoint import load, pack, save, unpack
 
 KEY = {"seed": 1}
@@ -65,7 +64,7 @@ def test_an_interrupted_write_leaves_the_old_state(tmp_path: Path, monkeypatch: 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.os, "replace", interrupted)
+    monkeypatch.setattr("benchmarks.files.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(path, "new", key=KEY, shared={})
     monkeypatch.undo()

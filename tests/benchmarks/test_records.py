@@ -57,7 +57,7 @@ def test_a_write_that_fails_leaves_the_old_record(tmp_path: Path, monkeypatch: p
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("benchmarks.records.os.fsync", fail)
+    monkeypatch.setattr("benchmarks.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_record(make_record(kept_bytes=7), path)
     assert read_record(path) == make_record()
