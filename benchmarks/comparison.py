@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.metrics import Difference, paired_difference, pooled_accuracy, sign_flip_p
+from benchmarks.metrics import Difference, forgetting, paired_difference, pooled_accuracy, sign_flip_p
 from benchmarks.published import Published
 from benchmarks.records import Record
 from benchmarks.tables import describe, group_records, group_strategies, percent, summarise
@@ -26,19 +26,32 @@ class Line:
     Attributes:
         strategy: The name it is shown with.
         way: The way of answering, "" where there is but one.
-        finals: Final accuracy by seed, fractions.
+        matrices: Accuracy by seed, see `benchmarks.metrics`; of runs that are done.
+        n_test: Test images of each column.
         records: All of its records, those that are lost included.
     """
 
     strategy: str
     way: str
-    finals: Mapping[int, float]
+    matrices: Mapping[int, Sequence[Sequence[float]]]
+    n_test: Sequence[int]
     records: Sequence[Record]
 
     @property
     def title(self) -> str:
         """Name and way, for people."""
         return f"`{self.strategy}`" + (f", {self.way.replace('_', ' ')}" if self.way else "")
+
+    @property
+    def finals(self) -> dict[int, float]:
+        """Final accuracy by seed, fractions."""
+        return {seed: pooled_accuracy(matrix[-1], self.n_test) for seed, matrix in self.matrices.items()}
+
+    @property
+    def forgetting(self) -> float | None:
+        """Mean forgetting; None for joint training."""
+        values = [value for matrix in self.matrices.values() if (value := forgetting(matrix)) is not None]
+        return float(np.mean(values)) if values else None
 
 
 def lines_of(records: Sequence[Record]) -> list[Line]:
@@ -48,14 +61,9 @@ def lines_of(records: Sequence[Record]) -> list[Line]:
         done = [r for r in group if r.status == "done" and r.accuracy]
         ways = list(done[0].accuracy_by or {}) if done else []
         for way in ways or [""]:
-            finals = {r.seed: _final(r, way) for r in done}
-            lines.append(Line(name, way, finals, group))
+            matrices = {r.seed: (r.accuracy_by or {}).get(way) or r.accuracy or [] for r in done}
+            lines.append(Line(name, way, matrices, group[0].n_test, group))
     return lines
-
-
-def _final(record: Record, way: str) -> float:
-    matrix = (record.accuracy_by or {}).get(way) or record.accuracy or []
-    return pooled_accuracy(matrix[-1], record.n_test)
 
 
 def gain_of_sleep(line: Line, lines: Sequence[Line]) -> tuple[Difference, float] | None:
@@ -98,7 +106,7 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
         "" if there is None or mean is None else "yes" if there.agrees_with(100 * mean, 100 * (sd or 0.0)) else "no",
         "" if gain is None else percent(gain[0].mean, gain[0].half_width, signed=True),
         "" if gain is None else f"{gain[1]:.2g}",
-        percent(row.forgetting),
+        percent(line.forgetting),
         "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
         f"{row.train + row.asleep:.0f}",
     )

@@ -53,6 +53,7 @@ def test_every_way_of_answering_has_its_row() -> None:
     assert (first.title, second.title) == ("`naive`, nearest mean", "`naive`, outputs")
     assert list(first.finals.values()) == [0.5, 0.5]
     assert list(second.finals.values()) == pytest.approx([0.3, 0.3])
+    assert (first.forgetting, second.forgetting) == (0.5, pytest.approx(0.8))
 
 
 @pytest.mark.parametrize(
