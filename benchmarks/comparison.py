@@ -27,25 +27,20 @@ class Line:
         strategy: The name it is shown with.
         way: The way of answering, "" where there is but one.
         matrices: Accuracy by seed, see `benchmarks.metrics`; of runs that are done.
-        n_test: Test images of each column.
+        finals: Final accuracy by seed, fractions.
         records: All of its records, those that are lost included.
     """
 
     strategy: str
     way: str
     matrices: Mapping[int, Sequence[Sequence[float]]]
-    n_test: Sequence[int]
+    finals: Mapping[int, float]
     records: Sequence[Record]
 
     @property
     def title(self) -> str:
         """Name and way, for people."""
         return f"`{self.strategy}`" + (f", {self.way.replace('_', ' ')}" if self.way else "")
-
-    @property
-    def finals(self) -> dict[int, float]:
-        """Final accuracy by seed, fractions."""
-        return {seed: pooled_accuracy(matrix[-1], self.n_test) for seed, matrix in self.matrices.items()}
 
     @property
     def forgetting(self) -> float | None:
@@ -62,7 +57,8 @@ def lines_of(records: Sequence[Record]) -> list[Line]:
         ways = list(done[0].accuracy_by or {}) if done else []
         for way in ways or [""]:
             matrices = {r.seed: (r.accuracy_by or {}).get(way) or r.accuracy or [] for r in done}
-            lines.append(Line(name, way, matrices, group[0].n_test, group))
+            finals = {r.seed: pooled_accuracy(matrices[r.seed][-1], r.n_test) for r in done}  # each has its own order
+            lines.append(Line(name, way, matrices, finals, group))
     return lines
 
 

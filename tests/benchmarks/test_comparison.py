@@ -46,6 +46,16 @@ def test_a_row_says_what_was_published_and_whether_it_agrees() -> None:
     assert rest[3].startswith("| `naive+src` | 60.0 ± 3.0 | 3 | 55.0 ± 5.0 | yes | +40.0 ± 2.5 | 0.25 |")
 
 
+def test_every_seed_is_weighed_by_its_own_test_images() -> None:
+    matrix = [[1.0, 0.0], [0.5, 1.0]]
+    records = [
+        finished("naive", 0, 0.75, accuracy=matrix, accuracy_before_sleep=matrix, n_test=[10, 10]),
+        finished("naive", 1, 0.625, accuracy=matrix, accuracy_before_sleep=matrix, n_test=[30, 10]),
+    ]
+    (line,) = lines_of(records)
+    assert line.finals == {0: 0.75, 1: 0.625}
+
+
 def test_every_way_of_answering_has_its_row() -> None:
     both = {"nearest_mean": [[1.0, 0.0], [0.5, 0.5]], "outputs": [[1.0, 0.0], [0.2, 0.4]]}
     records = [finished("naive", seed, 0.5, accuracy_by=both) for seed in range(2)]
