@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -18,6 +19,7 @@ LINES = {NAIVE: ("without sleep", "#E69F00", "o"), AUTO: ("with sleep", "#0072B2
 """Method -> what people read, colour (Okabe & Ito), marker."""
 
 WIDTH_IN, HEIGHT_IN, DPI = 5.6, 4.4, 150
+CHARACTERS_PER_IN = 15.0  # of the line below, so that none is cut off
 
 
 def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Path:
@@ -49,7 +51,7 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Pa
     figure.suptitle(title, fontsize=14, x=0.01, ha="left")
     figure.supxlabel(
         "Test images of all classes after the last experience. Mean over seeds, bands from the smallest to the "
-        f"largest.\n{note}",
+        f"largest.\n{fill(note, int(CHARACTERS_PER_IN * figure.get_figwidth()))}",
         fontsize=8,
         color="#444444",
         x=0.01,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -25,6 +26,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 RIVALS = (NAIVE, AVERAGE, RIVAL, JOINT)  # what auto is compared with
 CELL_WIDTH_IN, CELL_HEIGHT_IN, DPI = 0.78, 0.3, 150
 LABELS_IN, HEADING_IN, FOOT_IN = 4.0, 0.9, 1.6  # room for regimes, for a data set's titles, for legend and provenance
+CHARACTERS_PER_IN = 15.0  # of the line below, so that none is cut off
 REACH = 30.0  # points at which the colours of differences end; beyond it the small ones would all look white
 EMPTY, INK, PALE = "#E6E6E6", "#111111", "#FFFFFF"
 
@@ -88,7 +90,7 @@ def draw_heat_map(rows: Sequence[Row], path: Path, *, title: str, note: str) -> 
     figure.suptitle(title, fontsize=15, x=0.01, ha="left")
     figure.supxlabel(
         f"Test images of all classes after the last experience, mean over seeds; differences paired by seed.\n"
-        f'Grey: not part of the matrix; "-": no run that is done.\n{note}',
+        f'Grey: not part of the matrix; "-": no run that is done.\n{fill(note, int(CHARACTERS_PER_IN * width))}',
         fontsize=8.5,
         color="#444444",
         x=0.01,
