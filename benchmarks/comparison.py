@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.metrics import Difference, forgetting, paired_difference, pooled_accuracy, sign_flip_p
 from benchmarks.published import Published
@@ -88,6 +89,13 @@ def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, P
     return "\n\n".join(parts)
 
 
+def _verdict(there: Published | None, values: NDArray[np.float64]) -> str:
+    """Return whether ours reproduce what was published; below three runs nobody knows."""
+    if there is None or len(values) < 3:
+        return ""
+    return "yes" if there.agrees_with(100 * float(values.mean()), 100 * float(values.std(ddof=1))) else "no"
+
+
 def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) -> str:
     (row,) = summarise(line.records)  # of all ways: times, bytes, what was lost
     values = np.array(list(line.finals.values()))
@@ -99,7 +107,7 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
         percent(mean, sd) + (f" ({row.lost})" if row.lost else ""),
         str(len(values)),
         "" if there is None else percent(there.mean / 100, None if there.sd is None else there.sd / 100),
-        "" if there is None or mean is None else "yes" if there.agrees_with(100 * mean, 100 * (sd or 0.0)) else "no",
+        _verdict(there, values),
         "" if gain is None else percent(gain[0].mean, gain[0].half_width, signed=True),
         "" if gain is None else f"{gain[1]:.2g}",
         percent(line.forgetting),

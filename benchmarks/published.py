@@ -27,14 +27,14 @@ class Published(Section):
     sd: Annotated[float, Field(ge=0)] | None = None
     source: str
 
-    def agrees_with(self, mean: float, sd: float | None) -> bool:
+    def agrees_with(self, mean: float, sd: float) -> bool:
         """Whether our mean is within two standard deviations of both together, or within two points.
 
         Args:
             mean: Ours, in percent.
-            sd: Ours, in percent; None is taken as 0.
+            sd: Ours, in percent.
         """
-        return abs(mean - self.mean) <= max(2.0, 2.0 * math.hypot(sd or 0.0, self.sd or 0.0))
+        return abs(mean - self.mean) <= max(2.0, 2.0 * math.hypot(sd, self.sd or 0.0))
 
 
 def load_published(path: Path = FILE) -> dict[str, dict[str, Published]]:
