@@ -19,6 +19,8 @@ HEAD = (
     "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
 )
 
+PAIRS = 6  # below it, the exact p cannot fall under 0.05 and says nothing
+
 
 @dataclass(frozen=True)
 class Line:
@@ -101,7 +103,8 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
     values = np.array(list(line.finals.values()))
     mean = float(values.mean()) if len(values) else None
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
-    there, gain = published.get(line.strategy), gain_of_sleep(line, lines)
+    is_first = line is next(x for x in lines if x.strategy == line.strategy)
+    there, gain = published.get(line.strategy) if is_first else None, gain_of_sleep(line, lines)
     cells = (
         line.title,
         percent(mean, sd) + (f" ({row.lost})" if row.lost else ""),
@@ -109,7 +112,7 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
         "" if there is None else percent(there.mean / 100, None if there.sd is None else there.sd / 100),
         _verdict(there, values),
         "" if gain is None else percent(gain[0].mean, gain[0].half_width, signed=True),
-        "" if gain is None else f"{gain[1]:.2g}",
+        "" if gain is None or gain[0].n < PAIRS else f"{gain[1]:.2g}",
         percent(line.forgetting),
         "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
         f"{row.train + row.asleep:.0f}",

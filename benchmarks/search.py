@@ -89,6 +89,7 @@ class Found:
         trials: All of them, in order.
         scores: Mean accuracy of each on the held-out images, a fraction; a run that diverged counts 0.
         spreads: Standard deviation of each over seeds (ddof 1).
+        diverged: Runs of each that diverged.
         best: Index of the chosen one.
     """
 
@@ -96,12 +97,24 @@ class Found:
     trials: Sequence[Trial]
     scores: Sequence[float]
     spreads: Sequence[float]
+    diverged: Sequence[int]
     best: int
 
     @property
     def is_at_the_edge(self) -> bool:
         """Whether the best candidate is the first or the last of a line, so that a better one may lie outside."""
         return len(self.trials[0].settings) == 1 and self.best in (0, len(self.trials) - 1)
+
+    @property
+    def is_beside_a_divergence(self) -> bool:
+        """Whether a neighbour of the best candidate diverged, so that this one may do so in a longer stream."""
+        return any(self.diverged[max(0, self.best - 1) : self.best + 2])
+
+    @property
+    def remark(self) -> str:
+        """What to say of the best candidate."""
+        edge = ", at the edge" if self.is_at_the_edge else ""
+        return f"chosen{edge}" + (", beside one that diverged" if self.is_beside_a_divergence else "")
 
 
 def choose(trials: Sequence[Trial], records: Mapping[Job, Record]) -> list[Found]:
@@ -120,7 +133,8 @@ def choose(trials: Sequence[Trial], records: Mapping[Job, Record]) -> list[Found
         finals = [[_final(records[job], trial) for job in trial.jobs] for trial in own]
         scores = [float(np.mean(values)) for values in finals]
         spreads = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for values in finals]
-        found.append(Found(strategy, own, scores, spreads, best=int(np.argmax(scores))))
+        diverged = [sum(records[job].status == "diverged" for job in trial.jobs) for trial in own]
+        found.append(Found(strategy, own, scores, spreads, diverged, best=int(np.argmax(scores))))
     return found
 
 
@@ -140,8 +154,9 @@ def make_search_table(found: Sequence[Found], title: str) -> Table:
     for item in found:
         table.add_section()
         for i, trial in enumerate(item.trials):
-            mark = ("chosen, at the edge" if item.is_at_the_edge else "chosen") if i == item.best else ""
-            score = percent(item.scores[i], item.spreads[i])
+            mark = item.remark if i == item.best else ""
+            lost, n = item.diverged[i], len(trial.jobs)
+            score = f"{lost} of {n} diverged" if lost else percent(item.scores[i], item.spreads[i])
             table.add_row(item.strategy if i == 0 else "", trial.name, score, mark, style="bold" if mark else None)
     return table
 

@@ -75,7 +75,11 @@ def test_the_best_mean_wins_and_a_divergence_counts_nothing() -> None:
     ewc, mas = choose(trials, records)
     assert (ewc.strategy, ewc.best, ewc.scores[1], ewc.scores[2]) == ("ewc", 1, 0.5, 0.45)
     assert (mas.best, mas.is_at_the_edge, ewc.is_at_the_edge) == (5, True, False)
-    assert make_search_table([ewc, mas], "found").row_count == 12
+    assert (ewc.diverged, ewc.remark) == ([0, 0, 1, 0, 0, 0], "chosen, beside one that diverged")
+    assert mas.remark == "chosen, at the edge"
+    table = make_search_table([ewc, mas], "found")
+    assert list(table.columns[2].cells)[1:4] == ["50.0 ± 0.0", "1 of 2 diverged", "40.0 ± 0.0"]
+    assert table.row_count == 12
 
 
 def test_a_failed_run_is_no_choice() -> None:
