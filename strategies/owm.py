@@ -27,7 +27,7 @@ class OWMPlugin(SupervisedPlugin):  # type: ignore[misc]
 
     With a sleep: P is made after it, from the inputs that the slept network gives its layers. The sleep itself is not
     projected, so it moves weights also where P would not let training go, and inputs of hidden layers that were noted
-    before may then not be those that old images give now.
+    before may then not be those that old images give now. It costs 3 points on Split-MNIST: leave it out.
 
     Momentum is allowed: within an experience the velocity is a sum of gradients that one and the same P has projected,
     and when P changes, the velocity is multiplied by it too. Weight decay and steps scaled weight by weight (Adam) move
