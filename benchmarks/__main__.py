@@ -281,10 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted: all but the current experience is kept; the same command goes on",
-            file=sys.stderr,
-        )
+        print("interrupted: all but the current experience is kept; the same command goes on", file=sys.stderr)
         return INTERRUPTED
 
 
