@@ -40,6 +40,7 @@ def sleep(
     before: HeadState | None = None,
     new_classes: Sequence[int] | None = None,
     old_classes: Sequence[int] | None = None,
+    returned_classes: Sequence[int] = (),
     recall: float | None = None,
     inputs: Tensor | None = None,
     index: int = 0,
@@ -62,6 +63,8 @@ def sleep(
         new_classes: Outputs of the classes learnt since `before`, also of those that came back; None skips settling and
             levelling.
         old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
+        returned_classes: Those of `new_classes` that came back. Their outputs have a past; the others' may have none,
+            and settling starts from silenced ones then.
         recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
             and levelling has the correlations of the last 300; data-based gains and the gate of the first sleep look at
@@ -95,6 +98,7 @@ def sleep(
         before=before,
         new_classes=None if new_classes is None else tuple(sorted(set(new_classes))),
         old_classes=tuple(sorted(set(old_classes or ()))),
+        returned_classes=tuple(sorted(set(returned_classes))),
         recall=recall,
         inputs=inputs,
         index=index,
@@ -110,6 +114,7 @@ def sleep_head(
     before: HeadState | None = None,
     new_classes: tuple[int, ...] | None = None,
     old_classes: tuple[int, ...] = (),
+    returned_classes: tuple[int, ...] = (),
     recall: float | None = None,
     inputs: Tensor | None = None,
     index: int = 0,
@@ -129,7 +134,7 @@ def sleep_head(
     check_finite(head)
     check_mean_input(mean, n_inputs=head.sizes[0])
     if not config.is_pure:
-        _check_classes(head, new_classes, old_classes)
+        _check_classes(head, new_classes, old_classes, returned_classes)
     if inputs is not None:
         inputs = inputs.detach().to("cpu")
         if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
@@ -195,7 +200,7 @@ def sleep_head(
         facts["share_slept"] = gates.noise_share(some, state, seen=seen, new=new_classes)
     state = _settle_and_level(
         head, trained, state, config, facts,
-        noise=noise, some=some, before=before, seen=seen, new=new_classes, has_old=has_old,
+        noise=noise, some=some, before=before, seen=seen, new=new_classes, returned=returned_classes, has_old=has_old,
     )  # fmt: skip
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
@@ -274,6 +279,7 @@ def _settle_and_level(
     before: HeadState | None,
     seen: tuple[int, ...],
     new: tuple[int, ...] | None,
+    returned: tuple[int, ...],
     has_old: bool,
 ) -> HeadState:
     """Stages B and C; notes in `facts` what they did, or why not."""
@@ -287,7 +293,7 @@ def _settle_and_level(
         start, lost = settling.align(before, trained)
         if lost:
             facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
-        past = settling.silence(some, before=start, trained=trained, seen=seen, new=new)
+        past = settling.silence(some, before=start, trained=trained, seen=seen, new=new, returned=returned)
         facts["silenced"] = past is not start
         settled = settling.settle(
             some, before=past, trained=trained, slept=slept, seen=seen, new=new,
@@ -320,10 +326,18 @@ def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:
     return None if has_old else "there are no earlier classes"
 
 
-def _check_classes(head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...]) -> None:
+def _check_classes(
+    head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...], returned_classes: tuple[int, ...]
+) -> None:
     both = sorted(set(new_classes or ()) & set(old_classes))
     if both:
         raise ConfigError(f"classes {both} are given as new and as old: a class is new only until the sleep after it")
+    unlisted = sorted(set(returned_classes) - set(new_classes or ()))
+    if unlisted:
+        raise ConfigError(
+            f"classes {unlisted} are given as returned and not as new: returned_classes are those of new_classes that "
+            "came back"
+        )
     missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
     if missing:
         raise ConfigError(

@@ -72,7 +72,13 @@ def align(before: HeadState, now: HeadState) -> tuple[HeadState, int]:
 
 
 def silence(
-    noise: Probe, *, before: HeadState, trained: HeadState, seen: tuple[int, ...], new: tuple[int, ...]
+    noise: Probe,
+    *,
+    before: HeadState,
+    trained: HeadState,
+    seen: tuple[int, ...],
+    new: tuple[int, ...],
+    returned: tuple[int, ...] = (),
 ) -> HeadState:
     """Put outputs of new classes that have no past below those of old ones.
 
@@ -87,6 +93,7 @@ def silence(
         trained: After training.
         seen: Outputs of all classes seen so far.
         new: Those new in this experience.
+        returned: Those of `new` that came back: their rows have a past, as winners, and stay as they are.
 
     Returns:
         `before` itself if all new classes have a past there, else a copy with other output rows.
@@ -96,7 +103,8 @@ def silence(
     mean = hidden.mean(0)
     away = min(POINTS_AWAY[0] / len(mean) ** 0.5, POINTS_AWAY[1])
     longest = weight.norm(dim=1) * mean.norm()  # what a row would answer that points along the mean
-    no_past = [c for c in new if float(weight[c] @ mean) > -away * float(longest[c])]
+    first_met = [c for c in new if c not in returned]
+    no_past = [c for c in first_met if float(weight[c] @ mean) > -away * float(longest[c])]
     if not no_past or not float(mean.norm()) > 0.0:
         return before
     old = [c for c in seen if c not in new]

@@ -311,6 +311,7 @@ class Waking:
             "before": self._before_now(),
             "new_classes": tuple(sorted(new)) if self.has_classes else None,
             "old_classes": tuple(sorted(old)),
+            "returned_classes": tuple(sorted(back)) if returned and self.has_classes else (),
             "recall": None if returned else self.recall,
         }
 

@@ -344,6 +344,17 @@ def test_new_outputs_without_a_past_are_silenced_before_the_head_settles():
     assert report.settled_towards == "before"
 
 
+def test_outputs_of_classes_that_came_back_are_not_silenced():
+    model, before = trained()
+    before.weights[-1][2:] = 0.05
+    assert not night(model, before, returned_classes=(2, 3)).silenced
+
+
+def test_a_class_that_came_back_is_one_of_the_new_ones():
+    with pytest.raises(ConfigError, match=r"classes \[0\] are given as returned and not as new"):
+        night(*trained(), returned_classes=(0, 2))
+
+
 def test_without_current_inputs_the_noise_has_no_correlations_and_the_report_says_so():
     model, before = trained()
     without = night(model, before, inputs=None)

@@ -122,6 +122,13 @@ def test_outputs_with_a_past_are_left_as_they_are():
     assert silence(Probe(THREE, ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before
 
 
+def test_outputs_of_classes_that_came_back_have_a_past_and_are_left_as_they_are():
+    before = rows(torch.ones(N), PAST, ANYWHERE)
+    at = {"before": before, "trained": before, "seen": (0, 1, 2), "new": (1, 2)}
+    assert silence(Probe(THREE, ON), **at) is not before
+    assert silence(Probe(THREE, ON), **at, returned=(2,)) is before
+
+
 def test_a_silent_head_has_nothing_to_silence():
     before = rows(torch.ones(N), PAST, ANYWHERE)
     assert silence(Probe(THREE, 0 * ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before

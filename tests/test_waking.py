@@ -345,6 +345,7 @@ def test_classes_of_the_experience_stand_against_those_that_training_may_have_ov
     assert (knows["new_classes"], knows["old_classes"]) == (new, old)
     rehearsed = new != now
     assert (knows["recall"] is not None) == rehearsed
+    assert knows["returned_classes"] == (() if rehearsed else tuple(c for c in new if c in earlier))
     waking.forget(slept=True)
     assert waking.shown == set()
 
