@@ -1,26 +1,20 @@
-"""Command line of the laboratory: run | search | regimes | table | kernel. Parses, calls, prints.
+"""Command line of the laboratory: parses what is asked for, and calls `commands.py`.
 
-Errors of the project's own become one line.
+run | search | regimes | table | report | features | pretrain | wandb-sync | kernel. Errors of the project's own become
+one line.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from src_plugin.errors import SRCError
-
-if TYPE_CHECKING:  # what these import takes seconds, and complains until `main` asks it not to
-    from benchmarks.config import RunConfig
-    from benchmarks.records import Record
-    from benchmarks.suite import Job
 
 INTERRUPTED = 130
 
@@ -32,6 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what configs say and has no record yet; print tables, draw pictures")
     run.add_argument("configs", type=Path, nargs="+", help="files of configs/, e.g. configs/split_digits.yaml")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the configs")
+    changes = "change configs, e.g. --set training.lr=0.1 sleep.set.depth=0.5; their names then say so"
+    run.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="changes", help=changes)
     _add_conditions(run)
 
     search = commands.add_parser("search", help="choose numbers of methods on held-out images of first experiences")
@@ -55,6 +51,40 @@ def _parser() -> argparse.ArgumentParser:
     what = "the marked table compares each strategy with and without sleep, and with what was published"
     table.add_argument("--compare", action="store_true", help=what)
 
+    report = commands.add_parser("report", help="make a web page, CSV and Markdown from records and published numbers")
+    report.add_argument("folders", type=Path, nargs="+", help="folders of records, e.g. runs benchmarks/results")
+    report.add_argument(
+        "--out", type=Path, default=Path("site"), metavar="DIR", help="folder of the page; default: site"
+    )
+
+    features = commands.add_parser("features", help="compute the features of configs' backbones, once, onto the disk")
+    features.add_argument("configs", type=Path, nargs="+", help="files of configs/ with a backbone")
+    features.add_argument("--repair", action="store_true", help="compute anew what is not what was written")
+    features.add_argument(
+        "--devices", type=int, default=1, metavar="N", help="devices that compute together; default: 1"
+    )
+    features.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines; default: 1")
+    timed = "only time so many images (default: 256), beside the plain loop over the same network"
+    features.add_argument("--time", type=int, nargs="?", const=256, metavar="N", help=timed)
+    _add_places(features)
+
+    pretrain = commands.add_parser("pretrain", help="train a backbone by Lightning; goes on where it stopped")
+    pretrain.add_argument("config", type=Path, help="a file of configs/backbones/")
+    pretrain.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="default: weights")
+    pretrain.add_argument("--accelerator", default="auto", help="Lightning's: auto (default), cpu, cuda, mps")
+    pretrain.add_argument("--devices", default="1", help="Lightning's: how many, or which; default: 1")
+    pretrain.add_argument("--strategy", default="auto", help="Lightning's: auto (default), ddp, ...")
+    pretrain.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines; default: 1")
+    pretrain.add_argument("--max-seconds", type=float, metavar="S", help="end training after so many seconds")
+    pretrain.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
+    pretrain.add_argument("--openers", type=int, default=0, metavar="N", help="processes that open images; default: 0")
+    _add_data(pretrain)
+    _add_wandb(pretrain)
+
+    sync = commands.add_parser("wandb-sync", help="mirror finished runs in Weights & Biases, from their records")
+    sync.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
+    _add_wandb(sync)
+
     kernel = commands.add_parser("kernel", help="time the kernel's backends", add_help=False)
     kernel.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
@@ -65,194 +95,36 @@ def _add_conditions(command: argparse.ArgumentParser, *, seeds: Sequence[int] = 
     add = command.add_argument
     usual = " ".join(map(str, seeds))
     add("--seeds", nargs="+", type=int, default=list(seeds), metavar="N", help=f"default: {usual}")
-    roots = "folder with a data set's files; give it again for another folder; default: data"
-    add("--data-root", type=Path, action="append", default=[], metavar="DIR", help=roots)
-    add("--download", action="store_true", help="let torchvision fetch missing files into --data-root")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of records; default: runs")
     add("--workers", type=int, default=1, metavar="N", help="runs made at the same time, in processes; default: 1")
     threads = "threads of torch; default: torch's own choice, with more workers one each"
     add("--threads", type=int, metavar="N", help=threads)
-    add("--device", default="cpu", help="where networks are trained: cpu (default), cuda, cuda:1, ...")
     add("--dry-run", action="store_true", help="check the configs, say what would run, and stop")
+    _add_places(command)
+    _add_wandb(command)
 
 
-def _run(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.config import load_config
-    from benchmarks.suite import plan
-
-    configs = {config.name: config for config in map(load_config, options.configs)}
-    seeds = list(dict.fromkeys(options.seeds))
-    jobs: list[Job] = []
-    for config in configs.values():
-        strategies = list(dict.fromkeys(options.strategies or config.strategies))
-        _check(config, strategies, options)
-        jobs += plan(config, strategies=strategies, seeds=seeds, out=options.out)
-    jobs.sort(key=lambda job: seeds.index(job.seed))  # stable: comparisons are complete as early as possible
-    if options.dry_run:
-        return _say_what_would_run(jobs, console)
-    records = _run_jobs(jobs, options, console)
-
-    from benchmarks.picture import draw
-    from benchmarks.tables import describe, make_table
-
-    for name in configs:
-        own = [record for record in records if record.config_name == name]
-        console.print(make_table(own))
-        console.print(describe(own), style="dim", highlight=False)
-        picture = draw(own, options.out / name / "accuracy.png")
-        if picture:
-            console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
-    return 1 if any(record.status == "failed" for record in records) else 0
+def _add_places(command: argparse.ArgumentParser) -> None:
+    """Add where data and features are, and where they are computed."""
+    _add_data(command)
+    add = command.add_argument
+    kept = "folder where features of backbones are kept; default: features"
+    add("--features", type=Path, default=Path("features"), metavar="DIR", help=kept)
+    add("--openers", type=int, default=0, metavar="N", help="processes that open images for a backbone; default: 0")
+    add("--device", default="cpu", help="where networks compute: cpu (default), cuda, cuda:1, ...")
 
 
-def _search(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.config import load_config
-    from benchmarks.search import choose, make_search_table, plan_search, settings_file
-
-    config = load_config(options.config)
-    strategies, seeds = list(dict.fromkeys(options.strategies)), list(dict.fromkeys(options.seeds))
-    _check(config, strategies, options)
-    trials = plan_search(config, strategies=strategies, seeds=seeds, out=options.out)
-    jobs = [job for trial in trials for job in trial.jobs]
-    if options.dry_run:
-        return _say_what_would_run(jobs, console)
-    records = _run_jobs(jobs, options, console)
-    found = choose(trials, dict(zip(jobs, records, strict=True)))
-    console.print(make_search_table(found, f"{config.name}: the first experiences, training images held out"))
-    if options.write is not None:
-        extends = os.path.relpath(options.config, options.write.parent)
-        given = f"--strategies {' '.join(strategies)} --seeds {' '.join(map(str, seeds))}"
-        command = f"python -m benchmarks search {options.config.as_posix()} {given}"
-        options.write.write_text(settings_file(found, extends=extends, command=command), encoding="utf-8")
-        console.print(f"wrote {options.write}", highlight=False, markup=False)
-    return 0
+def _add_data(command: argparse.ArgumentParser) -> None:
+    roots = "folder with a data set's files; give it again for another folder; default: data"
+    command.add_argument("--data-root", type=Path, action="append", default=[], metavar="DIR", help=roots)
+    command.add_argument("--download", action="store_true", help="fetch missing files into --data-root")
 
 
-def _regimes(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.curves import draw_curves
-    from benchmarks.heat_map import draw_heat_map
-    from benchmarks.matrix import describe_matrix, make_rows, make_tables, markdown
-    from benchmarks.readme import between_marks, read_document, write_between_marks
-    from benchmarks.records import read_record
-    from benchmarks.regimes import load_matrix
-    from benchmarks.suite import plan_matrix
-
-    matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
-    _check_conditions(options)
-    if options.write is not None:
-        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
-    seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
-    jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
-    if options.dry_run:
-        return _say_what_would_run(jobs, console)
-    made = [] if options.table_only else _run_jobs(jobs, options, console)
-    every = plan_matrix(matrix, methods=None, seeds=seeds, out=out)
-    records = [read_record(job.path) for job in every if job.path.exists()]
-    if not records:
-        raise SRCError(f"{out} has no records of {options.matrix} with these seeds; without --table-only they are made")
-
-    rows = make_rows(matrix, records)
-    for table in make_tables(matrix, rows):
-        console.print(table)
-    console.print(describe_matrix(records), style="dim", highlight=False)
-    draw = {"heat_map": draw_heat_map, "curves": draw_curves}[matrix.draws]
-    picture = draw(rows, out / f"{matrix.draws}.png", title=matrix.title, note=describe_matrix(records))
-    console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
-    if options.write is not None:
-        write_between_marks(options.write, markdown(rows, records))
-        console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
-    return 1 if any(record.status == "failed" for record in made) else 0
-
-
-def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
-    from benchmarks.suite import read_done
-
-    is_one = len({job.config.name for job in jobs}) == 1
-    for job in jobs:
-        state = "done" if read_done(job, console) else "to run"
-        name = job.name if is_one else job.full_name
-        console.print(f"{state:>6}  {name}  {job.path}", soft_wrap=True, highlight=False, markup=False)
-    return 0
-
-
-def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console) -> list[Record]:
-    from benchmarks.suite import run_suite
-
-    return run_suite(
-        jobs,
-        console=console,
-        data_roots=options.data_root,
-        download=options.download,
-        device=options.device,
-        threads=options.threads,
-        workers=options.workers,
-    )
-
-
-def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Namespace) -> None:
-    """Refuse, before anything runs, what could not run; of a method that only does not fit, the suite says so."""
-    from benchmarks.data import DATASETS
-    from src_plugin.errors import ConfigError, did_you_mean
-
-    for key, names in {"dataset": [config.stream.dataset], "then": config.stream.then or []}.items():
-        for name in names:
-            if name not in DATASETS:
-                near = did_you_mean(name, DATASETS)
-                raise ConfigError(f"{config.name}: stream.{key}: unknown dataset {name!r}{near}")
-    _check_conditions(options)
-    from strategies import find_row
-
-    for strategy in strategies:
-        find_row(strategy)
-
-
-def _check_conditions(options: argparse.Namespace) -> None:
-    from src_plugin.errors import ConfigError
-
-    if options.threads is not None and options.threads < 1:
-        raise ConfigError(f"--threads must be 1 or more; got {options.threads}")
-    if options.workers < 1:
-        raise ConfigError(f"--workers must be 1 or more; got {options.workers}")
-    if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
-        raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
-    _check_device(options.device)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    from src_plugin.errors import ConfigError
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
-
-
-def _table(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.readme import write_between_marks
-    from benchmarks.records import find_records
-    from benchmarks.tables import describe, group_records, make_table
-
-    records = list(find_records(options.folder))
-    groups = group_records(records)
-    if not groups:
-        raise SRCError(f"there are no records in {options.folder}; `python -m benchmarks run <config>` makes them")
-    for group in groups.values():
-        console.print(make_table(group))
-        console.print(describe(group), style="dim", highlight=False)
-    if options.write is not None:
-        write_between_marks(options.write, _markdown(records, compare=options.compare))
-        console.print(f"wrote the table of {options.write}", highlight=False, markup=False)
-    return 0
-
-
-def _markdown(records: Sequence[Record], *, compare: bool) -> str:
-    from benchmarks.comparison import comparison
-    from benchmarks.published import load_published
-    from benchmarks.readme import markdown_table
-
-    return comparison(records, load_published()) if compare else markdown_table(records)
+def _add_wandb(command: argparse.ArgumentParser) -> None:
+    what = "mirror runs in Weights & Biases; without a MODE online if there is a key, else offline"
+    modes = ("auto", "online", "offline", "disabled")
+    command.add_argument("--wandb", nargs="?", choices=modes, const="auto", metavar="MODE", help=f"{what}; {modes}")
+    command.add_argument("--wandb-project", metavar="NAME", help="default: WANDB_PROJECT, or src-plugin")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -275,8 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own; 80 columns would cut the table
         console = Console(width=120)
+    from benchmarks.commands import COMMANDS
+
     try:
-        return {"run": _run, "search": _search, "regimes": _regimes, "table": _table}[options.command](options, console)
+        return COMMANDS[options.command](options, console)
     except SRCError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ and only faster.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,25 +20,35 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.selection import Source, maximum, select
+
 
 class LabelledImages(TorchDataset[tuple[Tensor, int]]):
-    """Images and labels in memory, with the `targets` list that Avalanche asks for.
+    """Images and their labels, with the `targets` list that Avalanche asks for.
 
     With k orders of the pixels there are k times as many rows: all images in the first order, then all in the second,
     and so on; they are put into order when asked for, so memory holds them once.
 
     Args:
-        images: Shape (n, ...).
+        images: Shape (n, ...); in memory, or read batch by batch.
         labels: Shape (n,).
         tasks: Task labels, shape (n,); None for all 0.
         orders: Where each pixel comes from, shape (k, pixels per image); None for images as they are.
+        scales: What the values of each row are divided by, shape (rows,); None for images as they are.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, *, tasks: Tensor | None = None, orders: Tensor | None = None
+        self,
+        images: Source,
+        labels: Tensor,
+        *,
+        tasks: Tensor | None = None,
+        orders: Tensor | None = None,
+        scales: Tensor | None = None,
     ) -> None:
         self._images = images
         self._orders = orders
+        self._scales = scales
         k = 1 if orders is None else len(orders)
         self.labels = labels.repeat(k)
         self.tasks = torch.zeros_like(self.labels) if tasks is None else tasks.repeat(k)
@@ -49,9 +60,21 @@ class LabelledImages(TorchDataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return one image and its label."""
-        if self._orders is None:
+        if self._orders is None and self._scales is None:
             return self._images[index], self.targets[index]
         return self.take(torch.tensor([index]))[0][0], self.targets[index]
+
+    def scaled(self, scales: Tensor) -> LabelledImages:
+        """Return the same images, the values of each row divided by a number, shape (rows,)."""
+        other = copy.copy(self)
+        other._scales = scales
+        return other
+
+    def maximum(self, rows: range) -> float:
+        """Return the largest value of some rows, as they are without scales; -inf for none."""
+        if self._orders is not None:
+            rows = range(len(self._images))  # each order has all images
+        return maximum(select(self._images, torch.arange(rows.start, rows.stop)))
 
     def take(self, rows: Tensor) -> list[Tensor]:
         """Return images, labels and task labels of some rows: a batch, as a list because strategies assign to it."""
@@ -61,6 +84,8 @@ class LabelledImages(TorchDataset[tuple[Tensor, int]]):
             plain = self._images[rows % len(self._images)]
             order = self._orders[rows // len(self._images)]
             images = plain.flatten(1).gather(1, order).reshape(plain.shape)
+        if self._scales is not None:
+            images = images / self._scales[rows].reshape(-1, *[1] * (images.ndim - 1))
         return [images, self.labels[rows], self.tasks[rows]]
 
 

@@ -1,28 +1,23 @@
-"""RunConfig: what is run, from YAML. Strict: an unknown key is an error that names the nearest known one.
-
-A file states only what differs from the one it `extends`; mappings are merged, anything else is replaced. Seeds, the
-device and the place of the data are given on the command line, so no file is copied to change them.
-"""
+"""RunConfig: what is run, and what of it can move a number. `config_files.py` reads it from YAML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.features.config import BackboneConfig
 from src_plugin.config import SleepConfig
-from src_plugin.errors import ConfigError, did_you_mean
 from strategies import Settings, find_row, sleep_of
 
 Positive = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+Part = Positive | Annotated[float, Field(gt=0, lt=1)]
+"""So many of them, or a fraction."""
 
 
 class Section(BaseModel):
@@ -32,10 +27,11 @@ class Section(BaseModel):
 
 
 class StreamConfig(Section):
-    """Which images come in which order; one of the first five fields after `dataset` says how the stream is split.
+    """Which images come in which order; one of the five fields after `folder` says how the stream is split.
 
     Attributes:
-        dataset: A name of `benchmarks.data.DATASETS`.
+        dataset: A name of `benchmarks.data.DATASETS`, or of `benchmarks.features.image_sets.IMAGE_SETS`.
+        folder: Of `dataset: image_folder`: one or several folders or zips of `split/class/image`, e.g. [photos.zip].
         n_experiences: Number of experiences with equally many classes each.
         classes_per_experience: Classes of each experience.
         experiences: Labels of each experience. A class may come back in a later one: its training images are cut into
@@ -46,6 +42,10 @@ class StreamConfig(Section):
         class_order: "fixed" (0, 1, 2, ...), "seeded" (drawn from the run's seed), "seeded_experiences" (the experiences
             of the fixed order, in an order drawn from the run's seed), or a list of all classes.
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
+        images_per_experience: Train on fewer images, drawn from the run's seed and spread evenly over the classes of an
+            experience: a number (50), a fraction (0.1), or a list of either with one for each experience.
+        scale: What images or features are divided by: a number; "first", the largest value of the first experience's
+            training images; "running", the largest of all experiences so far; None leaves them as they are.
         first: Only the first so many experiences, for searches; None for all.
         validation: Measure on every sixth training image of each class, in file order, which is not trained on; for
             searches, which see no test image.
@@ -54,6 +54,7 @@ class StreamConfig(Section):
     """
 
     dataset: str
+    folder: Annotated[list[str], Field(min_length=1)] | None = None
     n_experiences: Positive | None = None
     classes_per_experience: list[Positive] | None = None
     experiences: Annotated[list[Annotated[list[Label], Field(min_length=1)]], Field(min_length=1)] | None = None
@@ -61,6 +62,8 @@ class StreamConfig(Section):
     then: Annotated[list[str], Field(min_length=1)] | None = None
     class_order: Literal["fixed", "seeded", "seeded_experiences"] | list[int] = "fixed"
     samples_per_experience: Positive | None = None
+    images_per_experience: Part | Annotated[list[Part], Field(min_length=1)] | None = None
+    scale: Literal["first", "running"] | Annotated[float, Field(gt=0)] | None = None
     first: Positive | None = None
     validation: bool = False
     task_labels: bool = False
@@ -74,6 +77,12 @@ class StreamConfig(Section):
             raise ValueError(f"give one of them: {', '.join(ways)} (null clears an inherited one); here is {said}")
         if given[0] in ways[2:] and (self.class_order != "fixed" or self.task_labels):
             raise ValueError(f"{given[0]} leaves no choice of class_order (leave it fixed), and takes no task_labels")
+        if (self.dataset == "image_folder") != (self.folder is not None):
+            raise ValueError("dataset: image_folder needs folder: [...], and no other data set takes one")
+        if self.images_per_experience is not None and (self.permutations or self.then):
+            raise ValueError("images_per_experience is for streams that are cut by classes; use samples_per_experience")
+        if self.images_per_experience is not None and self.samples_per_experience is not None:
+            raise ValueError("images_per_experience and samples_per_experience exclude each other; set one to null")
         for group in self.experiences or []:
             if len(set(group)) != len(group):
                 raise ValueError(f"experiences: {group} names a class twice")
@@ -184,6 +193,7 @@ class RunConfig(Section):
     description: str = ""
     source: str = ""
     stream: StreamConfig
+    backbone: BackboneConfig | None = None
     model: ModelConfig
     training: TrainingConfig
     sleep: SleepSection = SleepSection()
@@ -197,6 +207,16 @@ class RunConfig(Section):
                 "under stream.task_labels, heads come with their tasks, with linear outputs and PyTorch's own "
                 "initialisation: model.output must be linear, and init_half_range null"
             )
+        if self.backbone is not None and not self.backbone.cached:
+            if self.stream.scale == "running":
+                raise ValueError(
+                    "stream.scale: running changes with every experience, and a model with its backbone inside divides "
+                    "by one number; use first or a number, or backbone.cached: true"
+                )
+            if self.stream.task_labels:
+                raise ValueError(
+                    "task_labels needs backbone.cached: true, since tasks' heads stand in a model of their own"
+                )
         others = self.stream.task_labels or self.stream.permutations or self.stream.then
         if self.sleep.reference == "seen_classes" and others:
             raise ValueError(
@@ -206,32 +226,10 @@ class RunConfig(Section):
         return self
 
 
-def load_config(path: Path) -> RunConfig:
-    """Read a config and everything it extends; `name` is the file's own name unless it says otherwise.
-
-    Raises:
-        ConfigError: A file is missing or not YAML, a key is unknown (the nearest known one is named), a value does not
-            fit, or files extend each other in a circle.
-    """
-    chain = _read_chain(path, [])
-    merged: dict[str, Any] = {}
-    for _, raw in chain:
-        merged = merge(merged, raw)
-    merged["name"] = chain[-1][1].get("name", path.stem)
-    try:
-        config = RunConfig.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(explain(error, chain)) from error
-    try:
-        config.sleep.build()
-    except ConfigError as error:
-        raise ConfigError(f"{path}: sleep: {error}") from error
-    return config
-
-
 LATER_STREAM_FIELDS: dict[str, Any] = {
     **{"experiences": None, "permutations": None, "then": None},
     **{"first": None, "validation": False, "task_labels": False},
+    **{"folder": None, "images_per_experience": None, "scale": None},
 }
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
@@ -270,6 +268,8 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
         ConfigError: There is no such strategy, or nothing would be left of its sleep.
     """
     sections = config.model_dump(include={"stream", "model", "training"})
+    if config.backbone is not None:
+        sections["backbone"] = config.backbone.model_dump()
     for key, default in LATER_STREAM_FIELDS.items():
         if sections["stream"][key] == default:
             del sections["stream"][key]
@@ -296,86 +296,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value  # JSON has no infinity
-
-
-def read_mapping(path: Path, *, kind: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds.
-
-    Args:
-        path: The file.
-        kind: What it should be, for people.
-        keys: Keys that such a file has, for people.
-
-    Raises:
-        ConfigError: There is no such file (the nearest name is given), or it holds something else.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"there is no {kind} {path}{near}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold a mapping with keys like {', '.join(keys)}")
-    return raw
-
-
-def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the files from the root of `extends` to `path`, each without its `extends` key."""
-    if path.resolve() in below:
-        raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
-    raw = read_mapping(path, kind="config", keys=("stream", "model", "training"))
-    if "regimes" in raw:
-        raise ConfigError(f"{path} is a matrix of regimes: python -m benchmarks regimes {path}")
-    parent = raw.pop("extends", None)
-    refuse_unknown(raw, RunConfig, path, "")
-    if parent is None:
-        return [(path, raw)]
-    return [*_read_chain(path.parent / str(parent), [*below, path.resolve()]), (path, raw)]
-
-
-def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:
-    """Refuse keys that a section does not have, at any depth; the nearest known one is named."""
-    known = section.model_fields
-    for key, value in raw.items():
-        if key not in known:
-            if section is SleepSection and key in {field.name for field in fields(SleepConfig)}:
-                hint = f"write sleep: {{set: {{{key}: {value}}}}}"
-                raise ConfigError(f"{path}: {key!r} is a field of SleepConfig; {hint}")
-            names = known if where else [*known, "extends"]
-            raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
-        inner = known[key].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
-            refuse_unknown(value, inner, path, f"{where}{key}.")
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one mapping over another: mappings are merged, anything else is replaced."""
-    both = {
-        key: merge(base[key], value)
-        for key, value in over.items()
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-    }
-    return {**base, **over, **both}
-
-
-def explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
-    """Say which key of which file is wrong, and why."""
-    first = error.errors()[0]
-    keys = [part for part in first["loc"] if isinstance(part, str)]
-    path = next((file for file, raw in reversed(chain) if _has(raw, keys)), chain[-1][0])
-    value = first["input"]
-    hint = ""
-    if isinstance(value, str) and first["type"].startswith("float"):
-        hint = "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
-    got = "" if isinstance(value, dict) else f" (got {value!r})"
-    return f"{path}: {'.'.join(keys) or 'config'}: {first['msg']}{got}{hint}"
-
-
-def _has(raw: Any, keys: list[str]) -> bool:
-    for key in keys:
-        if not isinstance(raw, Mapping) or key not in raw:
-            return False
-        raw = raw[key]
-    return True

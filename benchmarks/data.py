@@ -13,11 +13,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.selection import Source
 from src_plugin.errors import ConfigError, SRCError, did_you_mean
 
 
@@ -27,29 +29,37 @@ class DataError(SRCError, ValueError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels, in memory.
+    """Images or features, and their labels.
 
     Attributes:
-        name: Key in DATASETS.
-        train_images: float32 in [0, 1], shape (n_train, ...).
+        name: Key in DATASETS or IMAGE_SETS.
+        train_images: float32, shape (n_train, ...): pixels in [0, 1], in memory; or features, read batch by batch.
         train_labels: int64, shape (n_train,).
-        test_images: float32 in [0, 1], shape (n_test, ...).
+        test_images: float32, shape (n_test, ...).
         test_labels: int64, shape (n_test,).
         class_names: One per label.
         then: Data sets that follow it in a cross-modal stream.
+        provenance: Where features come from, for the record; None for pixels.
+        backbone: A frozen network that images pass through below the head, where features are not computed before.
+        n_features: What it gives.
     """
 
     name: str
-    train_images: Tensor
+    train_images: Source
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Source
     test_labels: Tensor
     class_names: tuple[str, ...]
     then: tuple[Dataset, ...] = ()
+    provenance: dict[str, Any] | None = None
+    backbone: nn.Module | None = None
+    n_features: int | None = None
 
     @property
     def n_inputs(self) -> int:
-        """Pixels per image."""
+        """Inputs of the head: features, or pixels per image."""
+        if self.n_features is not None:
+            return self.n_features
         return math.prod(self.train_images.shape[1:])
 
     @property

@@ -61,19 +61,21 @@ def _accuracy(model: nn.Module, scores: Scores, test: TestSet, *, device: str, b
         given = avalanche_forward(model, x, test.task) if scores is model else scores(x)
         return given.argmax(dim=1).cpu()
 
-    pairs = zip(test.images.split(batch_size), test.labels.split(batch_size), strict=True)
-    return sum(int((answer(x.to(device)) == y).sum()) for x, y in pairs) / len(test.labels)
+    return sum(int((answer(x.to(device)) == y).sum()) for x, y in test.batches(batch_size)) / len(test.labels)
 
 
 class SleepListener:
     """Measures the network just before every sleep, and how long the sleep takes.
 
     Appended to `strategy.plugins` after construction, because Avalanche warns of callbacks it does not know.
+
+    Attributes:
+        measure: How a strategy is measured in the current experience; None where there is none.
     """
 
-    def __init__(self, measure: Callable[[Any], Rows]) -> None:
-        """Keep how to measure a strategy."""
-        self._measure = measure
+    def __init__(self, measure: Callable[[Any], Rows] | None = None) -> None:
+        """Begin with how to measure a strategy, if that is known."""
+        self.measure = measure
         self._started = 0.0
         self.rows: Rows | None = None
         self.sleep_seconds = 0.0
@@ -82,7 +84,7 @@ class SleepListener:
     def before_sleep(self, strategy: Any, **kwargs: Any) -> None:
         """Measure, then start the clock."""
         started = time.perf_counter()
-        self.rows = self._measure(strategy)
+        self.rows = self.measure(strategy) if self.measure else None
         self._started = time.perf_counter()
         self.measure_seconds += self._started - started
 

@@ -74,6 +74,27 @@ class MultiHead(MultiTaskModule):  # type: ignore[misc]
         return task in self.heads.known_train_tasks_labels
 
 
+class Divide(nn.Module):
+    """Divides features by a number.
+
+    Args:
+        scale: The number.
+    """
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x / scale, shape as given."""
+        return x / self.scale
+
+
+def on_backbone(backbone: nn.Module, head: nn.Module, *, scale: float | None = None) -> nn.Sequential:
+    """Return one model: a frozen backbone, its features divided by a number if there is one, and a head."""
+    return nn.Sequential(backbone, *([] if scale is None else [Divide(scale)]), head)
+
+
 def build_model(config: ModelConfig, *, n_inputs: int, n_classes: int | None) -> nn.Module:
     """Build a network, drawing its weights from torch's global generator.
 
@@ -119,7 +140,8 @@ def _simple_mlp(config: ModelConfig, *, n_inputs: int, n_classes: int) -> Any:
 
 
 def build_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer; its state is carried from one experience to the next, and through sleep."""
+    """Build the optimizer of what is not frozen; its state is carried through the stream, and through sleep."""
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]

@@ -45,6 +45,7 @@ class Record(BaseModel):
         final_accuracy: Accuracy over all test images after the last experience.
         n_test: Test images of each column.
         sleep_reports: One per sleep, as the plugin gave them.
+        features: Where the features came from: backbone, weights, preprocessing, data; None for pixels.
         kept_bytes: What the strategy kept from one experience to the next besides the model; None if it does not say.
     """
 
@@ -65,6 +66,7 @@ class Record(BaseModel):
     accuracy_by: dict[str, list[list[float]]] | None = None
     final_accuracy: float | None = None
     sleep_reports: list[dict[str, Any]] = Field(default_factory=list)
+    features: dict[str, Any] | None = None
     kept_bytes: int | None = None
     seconds: Seconds
     versions: dict[str, str | None]

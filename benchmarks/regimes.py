@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 
 from pydantic import Field, ValidationError
 
-from benchmarks.config import RunConfig, Section, explain, merge, read_mapping, refuse_unknown
+from benchmarks.config import RunConfig, Section
+from benchmarks.config_files import explain, merge, read_mapping, refuse_unknown
 from benchmarks.data import DATASETS
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import find_row

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,13 +22,29 @@ from benchmarks.data import Dataset
 from benchmarks.environment import commit, hardware, versions
 from benchmarks.measuring import LossWatch, Rows, SleepListener, measure
 from benchmarks.metrics import pooled_accuracy
-from benchmarks.models import LOSSES, build_model, build_optimizer
+from benchmarks.models import LOSSES, build_model, build_optimizer, on_backbone
 from benchmarks.records import Record, Seconds, finite
 from benchmarks.streams import Stream, build_stream, split_classes
 from src_plugin.errors import ConfigError
+from src_plugin.report import SleepReport
 from strategies import TrainingSetup, build_strategy, find_row
 
 Watch = Callable[[int, int], None]
+
+
+class Observer(Protocol):
+    """Is told of every experience: its number, from 0, rows of both matrices, the sleep's report, times in s."""
+
+    def __call__(  # noqa: D102 - the class says it
+        self,
+        i: int,
+        *,
+        before: Sequence[float],
+        after: Sequence[float],
+        report: Mapping[str, Any] | None,
+        train_seconds: float | None,
+        sleep_seconds: float | None,
+    ) -> None: ...
 
 
 class ImpossibleError(ConfigError):
@@ -45,15 +61,17 @@ def seed_everything(seed: int) -> None:
 class SeenClasses:
     """All training images of all classes seen so far, also those not trained on: the reference of the authors' code."""
 
-    def __init__(self, data: Dataset, *, device: str) -> None:
-        """Keep the images."""
+    def __init__(self, data: Dataset, *, scales: list[float] | None, device: str) -> None:
+        """Keep the images, and what they are divided by in each experience."""
         self._data = data
+        self._scales = scales
         self._device = device
 
     def __call__(self, strategy: Any) -> Tensor:
         """Return the images, shape (n, ...), on the device that trains."""
         seen = torch.tensor(sorted(strategy.experience.classes_seen_so_far))
-        return self._data.train_images[torch.isin(self._data.train_labels, seen)].to(self._device)
+        images = self._data.train_images[torch.isin(self._data.train_labels, seen)].to(self._device)
+        return images if self._scales is None else images / self._scales[strategy.experience.current_experience]
 
 
 def _is_finite(model: nn.Module) -> bool:
@@ -69,6 +87,7 @@ def run(
     device: str = "cpu",
     threads: int | None = None,
     watch: Watch | None = None,
+    observe: Observer | None = None,
     checkpoint: Path | None = None,
 ) -> Record:
     """Train one strategy on a stream and measure it after every experience, before and after every sleep.
@@ -81,6 +100,7 @@ def run(
         device: Where the network is trained.
         threads: Threads of torch; None leaves them as they are.
         watch: Called with (experiences done, experiences in all) at the start and after each.
+        observe: Called with what was found after each experience; of a run that goes on, also with what was before.
         checkpoint: A file in which the run is kept after each experience but the last, and from which it goes on to
             the same numbers, if the file is of the same config, seed, code and machine; None keeps nothing.
 
@@ -95,10 +115,10 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     row, sleeps = find_row(strategy)
-    stream = build_stream(config.stream, data=data, seed=seed, at_once=row.at_once)
-    seed_everything(seed)
-    n_classes = None if config.stream.task_labels else data.n_classes  # heads of tasks come with their experiences
-    model = build_model(config.model, n_inputs=data.n_inputs, n_classes=n_classes).to(device)
+    in_model = data.backbone is not None  # then features are divided there, and images are left as they are
+    stream_config = config.stream.model_copy(update={"scale": None}) if in_model else config.stream
+    stream = build_stream(stream_config, data=data, seed=seed, at_once=row.at_once)
+    model = _model(config, data=data, stream=stream, seed=seed, device=device)
     setup = TrainingSetup(
         model=model,
         optimizer=build_optimizer(config.training, model.parameters()),
@@ -113,17 +133,24 @@ def run(
         sleep=config.sleep.build() if sleeps else "auto",
         every=config.sleep.every,
         seed=seed,
-        reference=SeenClasses(data, device=device) if sleeps and config.sleep.reference == "seen_classes" else None,
+        reference=SeenClasses(data, scales=stream.scales, device=device)
+        if sleeps and config.sleep.reference == "seen_classes"
+        else None,
     )
-    shared = {"images": stream.train_images, "tests": stream.tests, "data": data}
+    shared = {"images": stream.train_images, "tests": stream.tests, "data": data, "backbone": data.backbone}
     key = {"config": resolve(config, strategy), "seed": seed, "device": device, **_provenance(device)}
     now = None if checkpoint is None else checkpoints.load(checkpoint, key=key, shared=shared)
-    now = now or _begin(_build(strategy, setup), stream, device=device)
+    now = now or _begin(_build(strategy, setup), stream)
     error = None
     n = len(stream.train_stream)
+    for facts in now.told if observe else ():
+        observe(**facts)
     for i in range(len(now.after), n):
         if watch:
             watch(i, n)
+        tests = stream.tests_after(i)
+        now.sleeps.measure = partial(measure, tests=tests, device=device)
+        spent, n_reports = now.seconds, len(_reports(now.learner))
         tick = time.perf_counter()
         try:
             now.learner.train(stream.train_stream[i])
@@ -141,8 +168,23 @@ def run(
         if not _is_finite(now.learner.model):
             error = _divergence(i, now.losses)
             break
-        now.after.append(measure(now.learner, stream.tests, device=device))
+        now.after.append(measure(now.learner, tests, device=device))
         now.before.append(now.sleeps.take_rows() or now.after[-1])
+        slept = _reports(now.learner)[n_reports:]
+        train_seconds, sleep_seconds = (b - a for a, b in zip(spent, now.seconds, strict=True))
+        now.told.append(
+            {
+                "i": i,
+                "before": _first(now.before[-1]),
+                "after": _first(now.after[-1]),
+                "report": finite(slept[-1].to_dict()) if slept else None,
+                "train_seconds": train_seconds,
+                "sleep_seconds": sleep_seconds if slept else None,
+            }
+        )
+        if observe:
+            observe(**now.told[-1])
+        now.sleeps.measure = None  # holds test images
         if checkpoint is not None and i + 1 < n:
             now.total_seconds += time.perf_counter() - started
             started = time.perf_counter()
@@ -150,7 +192,6 @@ def run(
     if watch:
         watch(n, n)
     learner, after = now.learner, now.after
-    src = next((plugin for plugin in learner.plugins if hasattr(plugin, "reports")), None)
     return Record(
         status="diverged" if error else "done",
         error=error,
@@ -165,11 +206,12 @@ def run(
         accuracy_before_sleep=[_first(rows) for rows in now.before],
         accuracy_by=_every(after),
         final_accuracy=None if error else pooled_accuracy(_first(after[-1]), stream.n_test),
-        sleep_reports=[finite(report.to_dict()) for report in src.reports] if src else [],
+        sleep_reports=[finite(report.to_dict()) for report in _reports(learner)],
+        features=data.provenance,
         kept_bytes=_kept_bytes(learner) if row.is_counted else None,
         seconds=Seconds(
-            train=max(0.0, now.train_seconds - now.sleeps.sleep_seconds - now.sleeps.measure_seconds),
-            sleep=now.sleeps.sleep_seconds,
+            train=now.seconds[0],
+            sleep=now.seconds[1],
             total=now.total_seconds + time.perf_counter() - started,
         ),
         **_provenance(device),
@@ -188,6 +230,7 @@ class _Progress:
         before: What was measured before each sleep.
         train_seconds: Time in `learner.train`, sleeps included, in s.
         total_seconds: Time of the run when it was last kept, in s.
+        told: What observers were told of each experience.
     """
 
     learner: Any
@@ -197,11 +240,40 @@ class _Progress:
     before: list[Rows] = field(default_factory=list)
     train_seconds: float = 0.0
     total_seconds: float = 0.0
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Time spent so far in training and in sleep, in s; measuring is in neither."""
+        asleep, measuring = self.sleeps.sleep_seconds, self.sleeps.measure_seconds
+        return max(0.0, self.train_seconds - asleep - measuring), asleep
 
 
-def _begin(learner: Any, stream: Stream, *, device: str) -> _Progress:
+def _model(config: RunConfig, *, data: Dataset, stream: Stream, seed: int, device: str) -> nn.Module:
+    """Seed the global generators and build the network: the same head with the backbone inside and without."""
+    scale: float | None = None
+    if data.backbone is not None and config.stream.scale is not None:
+        scale = feature_scale(config.stream.scale, data.backbone, stream, device=device)
+    seed_everything(seed)
+    n_classes = None if config.stream.task_labels else data.n_classes  # heads of tasks come with their experiences
+    head = build_model(config.model, n_inputs=data.n_inputs, n_classes=n_classes)
+    return (head if data.backbone is None else on_backbone(data.backbone, head, scale=scale)).to(device)
+
+
+def feature_scale(scale: str | float, backbone: nn.Module, stream: Stream, *, device: str) -> float:
+    """Return what features are divided by: a number as it is; for "first", the largest of the first experience."""
+    if not isinstance(scale, str):
+        return scale
+    rows = torch.tensor(list(stream.train_stream[0].dataset.rows))
+    backbone.to(device)
+    with torch.no_grad():
+        tops = [float(backbone(stream.train_images.take(part)[0].to(device)).max()) for part in rows.split(256)]
+    return max(tops)
+
+
+def _begin(learner: Any, stream: Stream) -> _Progress:
     """Append the plugins of the laboratory to those of a new strategy."""
-    sleeps, losses = SleepListener(partial(measure, tests=stream.tests, device=device)), LossWatch()
+    sleeps, losses = SleepListener(), LossWatch()
     learner.plugins += [sleeps, losses, WholeBatches(stream.train_images)]
     return _Progress(learner, sleeps, losses)
 
@@ -216,6 +288,10 @@ def _build(strategy: str, setup: TrainingSetup) -> Any:
 def _divergence(experience: int, losses: LossWatch, problem: Exception | None = None) -> str:
     facts = [losses.trouble, "" if problem is None else str(problem)]
     return "; ".join([f"weights are not finite after experience {experience}", *filter(None, facts)])
+
+
+def _reports(learner: Any) -> list[SleepReport]:
+    return next((list(plugin.reports) for plugin in learner.plugins if hasattr(plugin, "reports")), [])
 
 
 def _first(rows: Rows) -> list[float]:

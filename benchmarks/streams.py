@@ -10,7 +10,7 @@ constructor in Avalanche 0.6 on which all strategies run. It knows no class twic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor
 from benchmarks.batches import LabelledImages, as_avalanche
 from benchmarks.config import StreamConfig
 from benchmarks.data import Dataset
+from benchmarks.selection import Source, batches, select
 from src_plugin.errors import ConfigError
 
 
@@ -31,16 +32,23 @@ class TestSet:
     """What one column of the accuracy matrices is measured on.
 
     Attributes:
-        images: Shape (n, ...).
+        images: Shape (n, ...); in memory, or read batch by batch.
         labels: As the network is to answer them, shape (n,).
         task: The task label that is given with them.
+        scale: What the values of the images are divided by.
     """
 
-    images: Tensor
+    images: Source
     labels: Tensor
     task: int = 0
+    scale: float = 1.0
 
     __test__ = False  # no test case, whatever pytest thinks of its name
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels, so many at a time."""
+        for images, labels in zip(batches(self.images, size=size), self.labels.split(size), strict=True):
+            yield (images if self.scale == 1.0 else images / self.scale), labels
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Stream:
         train_images: What their data sets are subsets of.
         tests: What is measured after each of them.
         data: The data set the stream was cut from, complete.
+        scales: What images are divided by in and after each experience; None for images as they are.
     """
 
     classes: list[list[int]]
@@ -65,6 +74,13 @@ class Stream:
     train_images: LabelledImages
     tests: list[TestSet]
     data: Dataset
+    scales: list[float] | None = None
+
+    def tests_after(self, i: int) -> list[TestSet]:
+        """Return the test sets as the network meets them after experience `i`."""
+        if self.scales is None:
+            return self.tests
+        return [replace(test, scale=self.scales[i]) for test in self.tests]
 
     @property
     def n_test(self) -> list[int]:
@@ -156,7 +172,12 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
     elif config.then is not None:
         images, parts, tests = _cross_modal(config, data=data)
     else:
-        images, parts, tests = _split(config, data=data, classes=classes)
+        images, parts, tests = _split(config, data=data, classes=classes, seed=seed)
+    scales = None if config.scale is None else _scales(config.scale, images, parts)
+    if scales is not None:
+        scales = scales[-1:] if at_once else scales  # all at once, "running" is the largest of all
+        of_parts = torch.tensor(scales * (len(parts) // len(scales)))
+        images = images.scaled(torch.repeat_interleave(of_parts, torch.tensor([len(part) for part in parts])))
     whole = as_avalanche(images)
     if not (config.permutations or config.then or config.experiences or config.task_labels):
         benchmark = nc_benchmark(
@@ -182,7 +203,21 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
         train_images=images,
         tests=tests[: len([group for group in _first_appearances(classes)[:n] if group or config.experiences is None])],
         data=data,
+        scales=scales,
     )
+
+
+def _scales(scale: str | float, images: LabelledImages, parts: Sequence[range]) -> list[float]:
+    """Return what each experience's images are divided by; from training images only."""
+    if not isinstance(scale, str):
+        return [float(scale)] * len(parts)
+    tops = [images.maximum(part) for part in (parts[:1] if scale == "first" else parts)]
+    if not tops[0] > 0.0:
+        raise ConfigError(
+            f"stream.scale: {scale}: the largest value of the first experience is {tops[0]}, so there is nothing to "
+            "divide by; are these images or features all 0?"
+        )
+    return tops * len(parts) if scale == "first" else list(accumulate(tops, max))
 
 
 def hold_out(data: Dataset) -> Dataset:
@@ -194,26 +229,63 @@ def hold_out(data: Dataset) -> Dataset:
     held = rank % 6 == 5
     return replace(
         data,
-        train_images=data.train_images[~held],
+        train_images=select(data.train_images, ~held),
         train_labels=data.train_labels[~held],
-        test_images=data.train_images[held],
+        test_images=select(data.train_images, held),
         test_labels=data.train_labels[held],
         then=tuple(hold_out(other) for other in data.then),
     )
+
+
+def draw_images(
+    wanted: int | float | Sequence[int | float], there: Sequence[Sequence[Tensor]], *, seed: int
+) -> list[list[Tensor]]:
+    """Draw some of the images of each experience, as evenly over its classes as can be.
+
+    Args:
+        wanted: Images of each experience, or a fraction of them; or a list with one for each experience.
+        there: Rows of each class of each experience.
+        seed: Decides which, and which classes have one image more where a number cannot be split evenly.
+
+    Raises:
+        ConfigError: The list has not one entry for each experience, or a class has fewer images than are asked of it.
+    """
+    each = list(wanted) if isinstance(wanted, Sequence) else [wanted] * len(there)
+    if len(each) != len(there):
+        raise ConfigError(f"stream.images_per_experience has {len(each)} entries for {len(there)} experiences")
+    rng = np.random.default_rng([seed, 1])  # not the draws of the class order
+    drawn = []
+    for i, (part, classes) in enumerate(zip(each, there, strict=True)):
+        if isinstance(part, float):
+            sizes = [max(1, round(part * len(rows))) for rows in classes]
+        else:
+            sizes = [part // len(classes)] * len(classes)
+            for k in rng.permutation(len(classes))[: part % len(classes)]:
+                sizes[k] += 1
+        for size, rows in zip(sizes, classes, strict=True):
+            if not 1 <= size <= len(rows):
+                raise ConfigError(
+                    f"stream.images_per_experience asks for {part} images in experience {i}, {size} of each of its "
+                    f"{len(classes)} classes, and one of them has {len(rows)}; between 1 and all of a class can be had"
+                )
+        drawn.append(
+            [rows[torch.from_numpy(rng.permutation(len(rows))[:n])] for n, rows in zip(sizes, classes, strict=True)]
+        )
+    return drawn
 
 
 Cut = tuple[LabelledImages, list[range], list[TestSet]]
 """All training images, the rows of each experience among them, and what is measured."""
 
 
-def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]]) -> Cut:
+def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]], seed: int) -> Cut:
     """Cut by classes; the images of one that comes k times are cut into k equal parts, in file order."""
     counts = Counter(label for group in classes for label in group)
     left = {label: list(_rows(data.train_labels, [label]).tensor_split(k)) for label, k in counts.items()}
-    kept = [
-        torch.cat([left[label].pop(0) for label in group]).sort().values[: config.samples_per_experience]
-        for group in classes
-    ]
+    there = [[left[label].pop(0) for label in group] for group in classes]  # rows of each class of each experience
+    if config.images_per_experience is not None:
+        there = draw_images(config.images_per_experience, there, seed=seed)
+    kept = [torch.cat(rows).sort().values[: config.samples_per_experience] for rows in there]
     columns = [(i, group) for i, group in enumerate(_first_appearances(classes)) if group]
     tested = [_rows(data.test_labels, group) for _, group in columns]
     labels = [data.train_labels[rows] for rows in kept]
@@ -225,16 +297,18 @@ def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]]) -> 
         numbers = list(range(len(classes)))
     tasks = torch.cat([torch.full_like(part, k) for part, k in zip(labels, numbers, strict=True)])
     tests = [
-        TestSet(data.test_images[rows], part, task=numbers[i])
+        TestSet(select(data.test_images, rows), part, task=numbers[i])
         for (i, _), rows, part in zip(columns, tested, answers, strict=True)
     ]
-    images = LabelledImages(data.train_images[torch.cat(kept)], torch.cat(labels), tasks=tasks)
+    images = LabelledImages(select(data.train_images, torch.cat(kept)), torch.cat(labels), tasks=tasks)
     return images, _ranges([len(rows) for rows in kept]), tests
 
 
 def _permuted(config: StreamConfig, *, data: Dataset, seed: int) -> Cut:
     """Take all classes again and again: the pixels first as they are, then in one new order per experience."""
     assert config.permutations is not None
+    if not isinstance(data.train_images, Tensor) or not isinstance(data.test_images, Tensor):
+        raise ConfigError("stream.permutations puts pixels into new orders; features have none, so leave backbone out")
     rng = np.random.default_rng(seed)
     n_pixels = data.n_inputs
     drawn = [rng.permutation(n_pixels) for _ in range(config.permutations - 1)]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from rich.console import Console
@@ -25,11 +26,15 @@ from rich.progress import (
 )
 
 from benchmarks.config import RunConfig, resolve
-from benchmarks.data import DataError, Dataset, load_dataset
 from benchmarks.environment import commit
+from benchmarks.loading import Places, forget_loaded, load_for
 from benchmarks.records import Record, RecordError, config_hash, read_record, record_path, write_record
 from benchmarks.regimes import Matrix
 from src_plugin.errors import ConfigError, SRCError, did_you_mean
+
+if TYPE_CHECKING:
+    from benchmarks.wandb_logger import RunLog
+    from benchmarks.wandb_settings import WandbSettings
 
 
 class WorkerError(SRCError, RuntimeError):
@@ -61,17 +66,17 @@ class Conditions:
     """What the runs of a suite share, whichever process makes them.
 
     Attributes:
-        data_roots: Folders where data sets are looked for, see `load_first`.
-        download: Let missing files be fetched.
+        places: Where their data are.
         device: Where networks are trained.
         threads: Threads of torch; None leaves them as they are.
+        wandb: Where runs are mirrored in Weights & Biases; None for nowhere.
         head: Commit and whether its tree was clean, read before the first record was written into that tree.
     """
 
-    data_roots: tuple[Path, ...]
-    download: bool
+    places: Places
     device: str
     threads: int | None
+    wandb: WandbSettings | None
     head: tuple[str, bool | None]
 
 
@@ -124,67 +129,26 @@ def read_done(job: Job, console: Console) -> Record | None:
     return None if record.status in ("failed", "skipped") else record
 
 
-def load_first(name: str, roots: Sequence[Path], *, download: bool = False) -> Dataset:
-    """Load a data set from the first of several folders that has all of it.
-
-    Args:
-        name: Key of DATASETS.
-        roots: Folders; none is the same as `data` alone.
-        download: If no folder has it, let torchvision fetch it into the first.
-
-    Raises:
-        DataError: No folder has it; the message says what was wrong with each.
-    """
-    problems = []
-    for root in roots or (Path("data"),):
-        try:
-            return load_dataset(name, data_root=root)
-        except DataError as problem:
-            problems.append(problem)
-    if download:
-        return load_dataset(name, data_root=roots[0] if roots else None, download=True)
-    if len(problems) == 1:
-        raise problems[0]
-    raise DataError(" And: ".join(str(problem) for problem in problems)) from problems[0]
-
-
-_load_once = lru_cache(maxsize=None)(load_first)  # once per process, however many runs it makes
-
-
-def load_for(config: RunConfig, conditions: Conditions) -> Dataset:
-    """Load the data set of a config, with those that follow it; each once per process.
-
-    Raises:
-        DataError: See `load_first`.
-    """
-
-    def load(name: str) -> Dataset:
-        return _load_once(name, conditions.data_roots, download=conditions.download)
-
-    stream = config.stream
-    return replace(load(stream.dataset), then=tuple(load(name) for name in stream.then or ()))
-
-
 def run_suite(
     jobs: Sequence[Job],
     *,
     console: Console,
-    data_roots: Sequence[Path] = (),
-    download: bool = False,
+    places: Places | None = None,
     device: str = "cpu",
     threads: int | None = None,
     workers: int = 1,
+    wandb: WandbSettings | None = None,
 ) -> list[Record]:
     """Run what has no record yet.
 
     Args:
         jobs: From `plan`, of one config or several.
         console: Where progress and messages go.
-        data_roots: Folders with the files of the data sets.
-        download: Let missing files be fetched into the first of them.
+        places: Where the data are; None is `data` alone.
         device: Where networks are trained.
         threads: Threads of torch; None leaves them as they are with one worker, and is one thread each with several.
         workers: Processes that run jobs at the same time.
+        wandb: Where they are mirrored in Weights & Biases; None for nowhere.
 
     Returns:
         The records of all jobs in their order, those of failed and skipped runs included.
@@ -202,11 +166,12 @@ def run_suite(
     todo = [job for job in jobs if job not in records]
     if not todo:
         return [records[job] for job in jobs]
-    conditions = Conditions(tuple(data_roots), download, device, threads, head=commit())
+    places = places or Places()
+    conditions = Conditions(places, device, threads, wandb, head=commit())
     for job in todo:
-        load_for(job.config, conditions)
+        load_for(job.config, places, console=console)
     if workers > 1:
-        _load_once.cache_clear()  # checked, and fetched if need be: each worker reads its own
+        forget_loaded()  # checked, and fetched if need be: each worker reads its own
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -293,16 +258,18 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
 
     log, checkpoint = _log(job), job.path.with_suffix(".checkpoint")
     log.unlink(missing_ok=True)  # of an attempt that failed before
+    mirror = None if conditions.wandb is None else _open_mirror(job, conditions.wandb)
     started = time.perf_counter()
     try:
         record = run(
             job.config,
             strategy=job.strategy,
             seed=job.seed,
-            data=load_for(job.config, conditions),
+            data=load_for(job.config, conditions.places),
             device=conditions.device,
             threads=conditions.threads,
             watch=watch,
+            observe=None if mirror is None else mirror.experience,
             checkpoint=checkpoint,
         )
     except Exception as problem:
@@ -320,5 +287,14 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
     head, is_clean = conditions.head
     record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
     write_record(record, job.path)
+    if mirror is not None:
+        mirror.close(record, path=job.path)
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _open_mirror(job: Job, settings: WandbSettings) -> RunLog:
+    from benchmarks.wandb_logger import RunLog
+
+    config = resolve(job.config, job.strategy)
+    return RunLog.open(config, config_name=job.config.name, strategy=job.strategy, seed=job.seed, settings=settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.comparison import HEAD, comparison, gain_of_sleep, lines_of
-from benchmarks.config import load_config
+from benchmarks.config_files import load_config
 from benchmarks.metrics import sign_flip_p
 from benchmarks.published import Published, load_published
 from benchmarks.regimes import load_matrix

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import REPLAY_FIELDS, RunConfig, load_config, resolve
-from benchmarks.data import DATASETS
+from benchmarks.config import REPLAY_FIELDS, RunConfig, resolve
+from benchmarks.config_files import load_config
+from benchmarks.loading import check_dataset
 from benchmarks.records import config_hash
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
@@ -15,7 +16,10 @@ from strategies import find_row
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NO_RUNS = {"base.yaml", *(path.name for path in CONFIGS.glob("*.yaml") if "\nregimes:" in path.read_text("utf-8"))}
-RUNNABLE = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name not in NO_RUNS)
+OTHERS = {"backbones", "sweeps"}  # folders of configs for other commands
+RUNNABLE = sorted(
+    path for path in CONFIGS.rglob("*.yaml") if path.name not in NO_RUNS and path.parent.name not in OTHERS
+)
 
 COMPLETE = """
 stream: {dataset: digits, n_experiences: 5}
@@ -41,7 +45,7 @@ def test_the_promised_configs_are_there() -> None:
 def test_shipped_configs_load_and_name_what_exists(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
-    assert {config.stream.dataset, *(config.stream.then or [])} <= set(DATASETS)
+    check_dataset(config)
     for strategy in config.strategies:
         find_row(strategy)
         resolve(config, strategy)
@@ -223,3 +227,35 @@ def test_records_that_exist_keep_their_names() -> None:
     config = load_config(CONFIGS / "split_digits.yaml")
     for strategy in ("naive", "joint", "average"):
         assert (folder / strategy / f"seed0-{_hash(config, strategy)}.json").is_file()
+
+
+# -- changes on the command line ---------------------------------------------------------------------------------------
+
+
+def test_a_change_comes_last_and_stands_in_the_name() -> None:
+    plain = load_config(CONFIGS / "split_digits.yaml")
+    changed = load_config(
+        CONFIGS / "split_digits.yaml", changes=["training.lr=0.25", "sleep.set.depth=0.5", "model.hidden=[20, 20]"]
+    )
+    assert (changed.training.lr, changed.sleep.set, changed.model.hidden) == (0.25, {"depth": 0.5}, [20, 20])
+    assert changed.name == f"{plain.name}-lr-0.25-depth-0.5-hidden-_20_20"
+    assert changed.stream == plain.stream
+
+
+CHANGES = {
+    "no value": ("training.lr", r"--set training.lr: write KEY=VALUE"),
+    "no key": ("=3", r"write KEY=VALUE"),
+    "unknown key": ("training.rate=1", r"--set: unknown key 'training.rate'"),
+    "a field of SleepConfig": (
+        "sleep.depth=1",
+        r"'depth' is a field of SleepConfig; write sleep: \{set: \{depth: 1\}\}",
+    ),
+    "a value of another kind": ("training.epochs=many", r"--set: training.epochs: .*got 'many'"),
+    "a name": ("name=mine", r"named after its changes"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES)
+def test_a_change_that_cannot_be_meant_is_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(CONFIGS / "split_digits.yaml", changes=[change])

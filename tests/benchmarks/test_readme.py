@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.comparison import comparison
-from benchmarks.config import load_config
+from benchmarks.config_files import load_config
 from benchmarks.matrix import make_rows, markdown
 from benchmarks.published import load_published
 from benchmarks.readme import BEGIN, END, HEAD, between_marks, markdown_table, write_between_marks

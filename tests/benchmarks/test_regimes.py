@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.config import load_config, resolve
+from benchmarks.config import resolve
+from benchmarks.config_files import load_config
 from benchmarks.records import config_hash
 from benchmarks.regimes import load_matrix
 from matrix_samples import small, small_with, write_matrix_file

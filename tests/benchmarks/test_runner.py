@@ -214,7 +214,7 @@ def test_the_reference_of_the_paper_has_all_images_of_seen_classes(digits: Datas
     class Strategy:
         experience = Experience()
 
-    images = SeenClasses(digits, device="cpu")(Strategy())
+    images = SeenClasses(digits, scales=None, device="cpu")(Strategy())
     wanted = (digits.train_labels == 1) | (digits.train_labels == 3)
     assert torch.equal(images, digits.train_images[wanted])
 
@@ -290,3 +290,33 @@ def test_every_way_of_answering_is_recorded(tiny: RunConfig, digits: Dataset, mo
     assert record.accuracy == record.accuracy_by["reversed"] == plain.accuracy
     assert record.accuracy_by["outputs"][0][0] > 0.8
     assert record.accuracy[0][0] < 0.2
+
+
+def test_an_observer_is_told_of_every_experience_also_of_those_before_a_stop(
+    tiny: RunConfig, digits: Dataset, tmp_path: Path
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def observe(i: int, **facts: Any) -> None:
+        heard.append({"i": i, **facts})
+
+    def cut(done: int, n: int) -> None:
+        if done == 2:
+            raise Stop
+
+    kept = tmp_path / "run.checkpoint"
+    with pytest.raises(Stop):
+        run(tiny, strategy="naive+src", seed=0, data=digits, watch=cut, observe=observe, checkpoint=kept)
+    assert [facts["i"] for facts in heard] == [0, 1]
+    heard.clear()
+    record = run(tiny, strategy="naive+src", seed=0, data=digits, observe=observe, checkpoint=kept)
+    assert [facts["i"] for facts in heard] == [0, 1, 2]
+    assert [facts["after"] for facts in heard] == record.accuracy
+    assert [facts["before"] for facts in heard] == record.accuracy_before_sleep
+    assert [facts["report"] for facts in heard] == record.sleep_reports
+    assert sum(facts["sleep_seconds"] for facts in heard) == pytest.approx(record.seconds.sleep)
+    assert sum(facts["train_seconds"] for facts in heard) == pytest.approx(record.seconds.train)
+    heard.clear()
+    awake = run(tiny, strategy="naive", seed=0, data=digits, observe=observe)
+    assert [(facts["report"], facts["sleep_seconds"]) for facts in heard] == [(None, None)] * 3
+    assert sum(facts["train_seconds"] for facts in heard) == pytest.approx(awake.seconds.train)

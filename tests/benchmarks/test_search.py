@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.config import RunConfig, load_config
+from benchmarks.config import RunConfig
+from benchmarks.config_files import load_config
 from benchmarks.data import Dataset
 from benchmarks.search import choose, make_search_table, plan_search, settings_file
 from benchmarks.streams import build_stream, hold_out

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.config import StreamConfig
 from benchmarks.data import Dataset
+from benchmarks.selection import Selection
 from benchmarks.streams import Stream, build_stream, split_classes
 from src_plugin.errors import ConfigError
 
@@ -253,3 +254,118 @@ def test_data_sets_that_do_not_go_together_are_refused(digits: Dataset) -> None:
         build_stream(cross_modal(), data=square, seed=0)
     with pytest.raises(ValueError, match="give one of them"):
         cross_modal(n_experiences=5)
+
+
+# -- fewer images ------------------------------------------------------------------------------------------------------
+
+
+def counts_of(stream: Stream) -> list[dict[int, int]]:
+    return [
+        {label: list(experience.dataset.targets).count(label) for label in group}
+        for experience, group in zip(stream.train_stream, stream.classes, strict=True)
+    ]
+
+
+FEWER = {
+    # images_per_experience -> images of each class of each experience of two classes
+    "a number": (50, [[25, 25]] * 5),
+    "a fraction": (0.1, None),
+    "a list of numbers": ([60, 4, 2, 20, 10], [[30, 30], [2, 2], [1, 1], [10, 10], [5, 5]]),
+}
+
+
+@pytest.mark.parametrize(("wanted", "counts"), FEWER.values(), ids=FEWER)
+def test_fewer_images_are_spread_evenly_over_the_classes(
+    digits: Dataset, wanted: object, counts: list[list[int]] | None
+) -> None:
+    stream = build_stream(config(images_per_experience=wanted), data=digits, seed=0)
+    whole = build_stream(config(), data=digits, seed=0)
+    found = [sorted(group.values()) for group in counts_of(stream)]
+    assert found == (counts or [sorted(round(0.1 * n) for n in group.values()) for group in counts_of(whole)])
+    for i in range(5):
+        assert as_set(images_of(stream, i)) < as_set(images_of(whole, i))
+    assert stream.n_test == whole.n_test
+
+
+def test_an_odd_number_of_images_gives_one_class_one_more(digits: Dataset) -> None:
+    stream = build_stream(config(images_per_experience=[7, 0.5, 8, 8, 8]), data=digits, seed=0)
+    assert sorted(counts_of(stream)[0].values()) == [3, 4]
+    assert sum(counts_of(stream)[1].values()) > 100
+
+
+def test_which_images_are_drawn_depends_on_the_seed_and_leaves_the_class_order_alone(digits: Dataset) -> None:
+    a, again, b = (
+        build_stream(config(images_per_experience=10, class_order="seeded"), data=digits, seed=seed)
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(images_of(a, 0), images_of(again, 0))
+    assert a.classes == split_classes(config(class_order="seeded"), n_classes=10, seed=3)
+    fixed = [build_stream(config(images_per_experience=10), data=digits, seed=seed) for seed in (3, 4)]
+    assert as_set(images_of(fixed[0], 0)) != as_set(images_of(fixed[1], 0))
+    assert b.classes != a.classes
+
+
+IMPOSSIBLE = {
+    "more than a class has": (1000, r"asks for 1000 images in experience 0, 500 of each of its 2 classes"),
+    "none of a class": (1, r"asks for 1 images in experience 0"),
+    "a short list": ([10, 10], r"has 2 entries for 5 experiences"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_images_that_cannot_be_had_are_refused(digits: Dataset, wanted: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_stream(config(images_per_experience=wanted), data=digits, seed=0)
+
+
+# -- scale -------------------------------------------------------------------------------------------------------------
+
+
+def growing(digits: Dataset) -> Dataset:
+    """Digits whose pixels reach 1 + label in training, and 100 in testing."""
+    tops = 1.0 + digits.train_labels[:, None]
+    images = digits.train_images / digits.train_images.amax(1, keepdim=True) * tops
+    return replace(digits, train_images=images, test_images=digits.test_images * 100)
+
+
+SCALES = {"first": [2.0] * 5, "running": [2.0, 4.0, 6.0, 8.0, 10.0], 5.0: [5.0] * 5}
+
+
+@pytest.mark.parametrize(("scale", "divisors"), SCALES.items(), ids=map(str, SCALES))
+def test_images_are_divided_by_what_training_images_reach(
+    digits: Dataset, scale: object, divisors: list[float]
+) -> None:
+    data = growing(digits)
+    stream = build_stream(config(scale=scale), data=data, seed=0)
+    assert stream.scales == pytest.approx(divisors)
+    for i, divisor in enumerate(divisors):
+        top = 2.0 + 2 * i  # labels 0 and 1 come first and reach 1 and 2
+        assert float(images_of(stream, i).max()) == pytest.approx(top / divisor)
+        (whole, labels), *more = stream.tests_after(i)[0].batches(10_000)
+        assert more == []
+        assert torch.equal(labels, stream.tests[0].labels)
+        assert float(whole.max()) == pytest.approx(float(stream.tests[0].images[:].max()) / divisor)
+
+
+def test_without_a_scale_images_are_as_they_are(digits: Dataset) -> None:
+    stream = build_stream(config(), data=digits, seed=0)
+    assert stream.scales is None
+    assert stream.tests_after(2) is stream.tests
+
+
+def test_joint_training_divides_by_the_largest_of_all(digits: Dataset) -> None:
+    stream = build_stream(config(scale="running"), data=growing(digits), seed=0, at_once=True)
+    assert stream.scales == pytest.approx([10.0])
+    assert float(images_of(stream, 0).max()) == pytest.approx(1.0)
+
+
+def test_a_first_experience_without_any_light_has_no_scale(digits: Dataset) -> None:
+    dark = replace(digits, train_images=digits.train_images * (digits.train_labels > 1)[:, None])
+    with pytest.raises(ConfigError, match=r"largest value of the first experience is 0.0"):
+        build_stream(config(scale="first"), data=dark, seed=0)
+
+
+def test_features_on_disk_have_no_pixels_to_permute(digits: Dataset) -> None:
+    on_disk = replace(digits, train_images=Selection(digits.train_images, torch.arange(len(digits.train_labels))))
+    with pytest.raises(ConfigError, match="features have none"):
+        build_stream(permuted(2), data=on_disk, seed=0)

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from benchmarks import checkpoint, runner, suite
 from benchmarks.config import RunConfig
-from benchmarks.data import DATASETS, DataError, load_dataset
+from benchmarks.data import DATASETS, load_dataset
 from benchmarks.records import Record, find_records
 from benchmarks.regimes import Matrix, load_matrix
-from benchmarks.suite import WorkerError, load_first, plan, plan_matrix, run_suite
+from benchmarks.suite import WorkerError, plan, plan_matrix, run_suite
 from lab_samples import TINY
 from matrix_samples import write_matrix_file
 from src_plugin.errors import ConfigError
@@ -191,36 +191,3 @@ def test_the_commit_is_read_before_anything_is_written(
         threads=1,
     )
     assert [(record.commit, record.tree_clean) for record in records] == [("abc", True)] * 2
-
-
-def test_the_first_folder_that_has_the_data_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def load(name: str, *, data_root: Path | None = None, download: bool = False) -> str:
-        asked.append((data_root, download))
-        if data_root == Path("b") or download:
-            return f"{name} from {data_root}"
-        raise DataError(f"{name} is not in {data_root}")
-
-    monkeypatch.setattr(suite, "load_dataset", load)
-    a, b, c = (Path(name) for name in "abc")
-    assert load_first("mnist", [a, b, c]) == "mnist from b"
-    assert asked == [(a, False), (b, False)]
-    with pytest.raises(DataError, match=r"mnist is not in a And: mnist is not in c"):
-        load_first("mnist", [a, c])
-    with pytest.raises(DataError, match=r"^mnist is not in data$"):
-        load_first("mnist", [])
-    assert load_first("mnist", [a, c], download=True) == "mnist from a"
-    assert load_first("mnist", [a, b], download=True) == "mnist from b"  # what is there is not fetched
-
-
-def test_a_data_set_is_loaded_once(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.data import load_dataset
-
-    loaded = []
-    monkeypatch.setattr(suite, "load_dataset", lambda name, **more: loaded.append(name) or load_dataset(name, **more))
-    suite._load_once.cache_clear()
-    jobs = plan(RunConfig.model_validate(SHORT), strategies=["naive"], seeds=[0, 1], out=tmp_path)
-    run_suite(jobs, console=console, threads=1)
-    assert loaded == ["digits"]
-    suite._load_once.cache_clear()

@@ -1,0 +1,158 @@
+"""A config from YAML files: strict, an unknown key is an error that names the nearest known one.
+
+A file states only what differs from the one it `extends`; mappings are merged, anything else is replaced. Seeds, the
+device and the place of the data are given on the command line, so no file is copied to change them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from benchmarks.config import RunConfig, SleepSection
+from src_plugin.config import SleepConfig
+from src_plugin.errors import ConfigError, did_you_mean
+
+
+def load_config(path: Path, *, changes: Sequence[str] = ()) -> RunConfig:
+    """Read a config and everything it extends; `name` is the file's own name unless it says otherwise.
+
+    Args:
+        path: The file.
+        changes: "key.key=value" each, with the value as in YAML, e.g. "sleep.set.depth=0.5". The name then says them.
+
+    Raises:
+        ConfigError: A change is none; a file is missing or not YAML, a key is unknown (the nearest known one is named),
+            a value does not fit, or files extend each other in a circle.
+    """
+    chain = _read_chain(path, [])
+    name = chain[-1][1].get("name", path.stem)
+    for change in changes:
+        chain.append((Path("--set"), read_change(change)))
+        key, _, value = change.partition("=")
+        name += "-" + re.sub(r"[^A-Za-z0-9._-]+", "_", f"{key.rpartition('.')[2]}-{value}").rstrip("_")
+    merged: dict[str, Any] = {}
+    for _, raw in chain:
+        merged = merge(merged, raw)
+    merged["name"] = name
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(explain(error, chain)) from error
+    try:
+        config.sleep.build()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: sleep: {error}") from error
+    return config
+
+
+def read_change(change: str) -> dict[str, Any]:
+    """Return "key.key=value" as a mapping of mappings.
+
+    Raises:
+        ConfigError: It is not of this form, or names a key that there is not (the nearest known one is given).
+    """
+    key, equals, text = change.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: the value cannot be read as YAML: {error}") from error
+    keys = key.split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {change}: write KEY=VALUE, e.g. --set training.lr=0.1 or --set sleep.set.depth=0.5")
+    raw: dict[str, Any] = {keys[-1]: value}
+    for outer in reversed(keys[:-1]):
+        raw = {outer: raw}
+    if keys == ["name"]:
+        raise ConfigError(f"--set {change}: a config that is changed is named after its changes")
+    refuse_unknown(raw, RunConfig, Path("--set"), "")
+    return raw
+
+
+def read_mapping(path: Path, *, kind: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Args:
+        path: The file.
+        kind: What it should be, for people.
+        keys: Keys that such a file has, for people.
+
+    Raises:
+        ConfigError: There is no such file (the nearest name is given), or it holds something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        raise ConfigError(f"there is no {kind} {path}{near}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold a mapping with keys like {', '.join(keys)}")
+    return raw
+
+
+def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the files from the root of `extends` to `path`, each without its `extends` key."""
+    if path.resolve() in below:
+        raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
+    raw = read_mapping(path, kind="config", keys=("stream", "model", "training"))
+    if "regimes" in raw:
+        raise ConfigError(f"{path} is a matrix of regimes: python -m benchmarks regimes {path}")
+    parent = raw.pop("extends", None)
+    refuse_unknown(raw, RunConfig, path, "")
+    if parent is None:
+        return [(path, raw)]
+    return [*_read_chain(path.parent / str(parent), [*below, path.resolve()]), (path, raw)]
+
+
+def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:
+    """Refuse keys that a section does not have, at any depth; the nearest known one is named."""
+    known = section.model_fields
+    for key, value in raw.items():
+        if key not in known:
+            if section is SleepSection and key in {field.name for field in fields(SleepConfig)}:
+                hint = f"write sleep: {{set: {{{key}: {value}}}}}"
+                raise ConfigError(f"{path}: {key!r} is a field of SleepConfig; {hint}")
+            names = known if where else [*known, "extends"]
+            raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
+        inner = known[key].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+            refuse_unknown(value, inner, path, f"{where}{key}.")
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one mapping over another: mappings are merged, anything else is replaced."""
+    both = {
+        key: merge(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **over, **both}
+
+
+def explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
+    """Say which key of which file is wrong, and why."""
+    first = error.errors()[0]
+    keys = [part for part in first["loc"] if isinstance(part, str)]
+    path = next((file for file, raw in reversed(chain) if _has(raw, keys)), chain[-1][0])
+    value = first["input"]
+    hint = ""
+    if isinstance(value, str) and first["type"].startswith("float"):
+        hint = "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
+    got = "" if isinstance(value, dict) else f" (got {value!r})"
+    return f"{path}: {'.'.join(keys) or 'config'}: {first['msg']}{got}{hint}"
+
+
+def _has(raw: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(raw, Mapping) or key not in raw:
+            return False
+        raw = raw[key]
+    return True

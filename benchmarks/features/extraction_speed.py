@@ -1,0 +1,123 @@
+"""How fast features are computed, beside the plain loop over the same images and network: images per second of both."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.features.backbones import Backbone
+from benchmarks.features.config import BackboneConfig
+from benchmarks.features.extract import BATCH_SIZE, images_per_shard
+from benchmarks.features.images import Images, ImageSet
+from benchmarks.features.opening import make_loader
+from benchmarks.features.prediction import predict
+from benchmarks.features.shards import Part, Shards
+from src_plugin.errors import ConfigError
+
+
+def time_extraction(
+    images: ImageSet,
+    backbone: Backbone,
+    config: BackboneConfig,
+    *,
+    n_images: int = 256,
+    repeats: int = 3,
+    batch_size: int = BATCH_SIZE,
+    workers: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Time both ways to the features of the first training images, in turn, after one batch each to warm up.
+
+    The plain loop keeps features in memory. Extraction is all of it: Lightning's Trainer, checks, SHA-256, and shards
+    that are written to a temporary folder and flushed.
+
+    Args:
+        images: Its first training images are used.
+        backbone: Made from `config`.
+        config: In which precision features are kept.
+        n_images: So many.
+        repeats: Times that each way is timed.
+        batch_size: Images that go through the backbone together.
+        workers: Processes that open and prepare images; 0 does it in this one.
+        device: Where the backbone computes.
+
+    Returns:
+        `extraction` and `plain`, the median images per second; `ratio`, the first by the second; all timings in s, and
+        what was timed.
+
+    Raises:
+        ConfigError: There is nothing to time.
+    """
+    n_images = min(n_images, len(images.train))
+    if n_images < 1 or repeats < 1:
+        raise ConfigError(f"{n_images} images {repeats} times is nothing to time; give 1 or more of each")
+
+    def extraction(n: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            shards = Shards(
+                Path(folder),
+                "train",
+                labels=tuple(images.train.labels[:n].tolist()),
+                images_per_shard=images_per_shard(batch_size),
+                n_features=backbone.n_features,
+                precision=config.precision,
+            )
+            predict(
+                backbone,
+                [Part(images.train, shards, list(range(len(shards))))],
+                refuse=config.unreadable == "refuse",
+                batch_size=batch_size,
+                workers=workers,
+                device=device,
+                console=Console(quiet=True),
+            )
+
+    def plain(n: int) -> None:
+        plain_loop(images.train, backbone, n_images=n, batch_size=batch_size, workers=workers, device=device)
+
+    ways = {"extraction": extraction, "plain": plain}
+    for way in ways.values():
+        way(min(n_images, batch_size))
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(repeats):
+        for name in sorted(ways, reverse=i % 2 == 1):  # each is first in every other turn
+            started = time.perf_counter()
+            ways[name](n_images)
+            seconds[name].append(time.perf_counter() - started)
+    speed = {name: n_images / sorted(times)[len(times) // 2] for name, times in seconds.items()}
+    return {
+        **speed,
+        "ratio": speed["extraction"] / speed["plain"],
+        "seconds": seconds,
+        "n_images": n_images,
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def plain_loop(
+    images: Images, backbone: Backbone, *, n_images: int, batch_size: int, workers: int = 0, device: str = "cpu"
+) -> Tensor:
+    """Return the features of the first images, float32, shape (n_images, n_features), as a loop of five lines does."""
+    where = torch.device(device)
+    network = backbone.module.to(where)
+    loader = make_loader(
+        images,
+        backbone.transform,
+        numbers=range(n_images),
+        batch_size=batch_size,
+        workers=workers,
+        device=where,
+    )
+    with torch.inference_mode():
+        features = [network(batch.pixels.to(where)).cpu() for batch in loader]
+    network.cpu()
+    return torch.cat(features)

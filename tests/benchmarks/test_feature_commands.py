@@ -1,0 +1,152 @@
+"""From a folder of images to a table: `features`, then `run` on what it kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from benchmarks.__main__ import main
+from benchmarks.records import Record, find_records
+
+COLOURS = {"blue": (30, 40, 200), "green": (40, 180, 60), "red": (210, 50, 40), "yellow": (220, 210, 50)}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four classes of coloured noise, which even a random network tells apart."""
+    rng = np.random.default_rng(0)
+    for split, n in {"train": 20, "test": 5}.items():
+        for name, colour in COLOURS.items():
+            folder = tmp_path / "data" / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = np.clip(np.array(colour) + rng.normal(0, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "data"
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    raw = {
+        "stream": {"dataset": "image_folder", "folder": ["photos"], "n_experiences": 2, "scale": "first"},
+        "backbone": {"name": "paper_vgg", "weights": "random", "image_size": 16, "precision": "single"},
+        "model": {"hidden": [16]},
+        "training": {"optimizer": "adam", "lr": 0.01, "batch_size": 10, "epochs": 5},
+        "strategies": ["naive", "naive+src", "ncm", "joint"],
+    }
+    path = folder / "photos.yaml"
+    path.write_text(yaml.safe_dump({**raw, **changes}), encoding="utf-8")
+    return path
+
+
+def places(photos: Path) -> list[str]:
+    return ["--data-root", str(photos), "--features", str(photos.parent / "features")]
+
+
+def done(folder: Path) -> dict[str, Record]:
+    return {record.strategy: record for record in find_records(folder)}
+
+
+def test_features_are_computed_once_and_run_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path)
+    assert main(["features", str(config), *places(photos)]) == 0
+    said = capsys.readouterr().out
+    assert "photos: features (80, 512) and (20, 512)" in said
+    (kept,) = (tmp_path / "features").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npy")}
+    assert len(before) == 2
+
+    assert main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / "runs"), *places(photos)]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in kept.glob("*.npy")} == before
+    records = done(tmp_path / "runs")
+    assert {name: record.status for name, record in records.items()} == dict.fromkeys(records, "done")
+    assert records["joint"].final_accuracy == 1.0
+    assert records["naive"].accuracy is not None
+    assert records["naive"].accuracy[1][0] < 0.5  # forgotten
+    story = records["naive"].features
+    assert story is not None
+    assert story["key"] == kept.name
+    assert story["backbone"]["name"] == "paper_vgg"
+    assert str(tmp_path) not in records["naive"].model_dump_json()
+    assert records["naive"].config["backbone"]["weights"] == "random"
+
+
+def test_a_flipped_byte_is_named_and_repaired(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path)
+    main(["features", str(config), *places(photos)])
+    shard = next((tmp_path / "features").rglob("train-*.npy"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
+    capsys.readouterr()
+    assert main(["run", str(config), "--out", str(tmp_path / "runs"), *places(photos)]) == 2
+    assert shard.name in capsys.readouterr().err
+    assert main(["features", str(config), "--repair", *places(photos)]) == 0
+    assert shard.read_bytes() == whole
+
+
+def test_the_backbone_in_the_model_gives_the_same_accuracies(photos: Path, tmp_path: Path) -> None:
+    for cached in (True, False):
+        backbone = {"name": "paper_vgg", "weights": "random", "image_size": 16, "precision": "single", "cached": cached}
+        config = write_config(tmp_path, backbone=backbone, strategies=["naive+src"])
+        assert main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / str(cached)), *places(photos)]) == 0
+    apart, inside = (done(tmp_path / str(cached))["naive+src"] for cached in (True, False))
+    assert apart.accuracy is not None
+    assert inside.accuracy is not None
+    for ours, theirs in zip(apart.accuracy, inside.accuracy, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+    assert apart.config["backbone"]["cached"] != inside.config["backbone"]["cached"]
+    assert inside.features is not None
+
+
+def test_without_a_backbone_the_pixels_are_learnt(photos: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, backbone=None, strategies=["joint"])
+    assert main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / "runs"), *places(photos)]) == 0
+    record = done(tmp_path / "runs")["joint"]
+    assert record.final_accuracy == 1.0
+    assert record.features is None
+
+
+@pytest.mark.slow
+def test_extraction_is_timed_beside_the_plain_loop(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["features", str(write_config(tmp_path)), "--time", "32", *places(photos)]) == 0
+    assert "the plain loop" in capsys.readouterr().out
+    assert not (tmp_path / "features").exists()
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no backbone": ({"backbone": None}, "keeps no features"),
+    "an unknown backbone": ({"backbone": {"name": "resnet5O", "weights": "random"}}, "resnet50"),
+    "a missing folder": ({"stream": {"dataset": "image_folder", "folder": ["fotos"], "n_experiences": 2}}, "fotos"),
+    "a file of weights": ({"backbone": {"name": "paper_vgg", "weights": "none.safetensors"}}, "none.safetensors"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_answered_with_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    assert main(["features", str(write_config(tmp_path, **changes)), *places(photos)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_file_of_weights_must_be_pinned(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tmp_path / "some.safetensors"
+    weights.write_bytes(b"12345")
+    backbone = {"name": "paper_vgg", "weights": str(weights)}
+    assert main(["features", str(write_config(tmp_path, backbone=backbone)), *places(photos)]) == 2
+    sha256 = "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+    assert f"weights_sha256: {sha256}" in capsys.readouterr().err
+    backbone |= {"weights_sha256": sha256.replace("5", "6")}
+    assert main(["features", str(write_config(tmp_path, backbone=backbone)), *places(photos)]) == 2
+    assert "another file of weights" in capsys.readouterr().err
