@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: all but the current experience is kept; the same command goes on", file=sys.stderr)
+        kept = "all but the experience, epoch or shard in progress is kept"
+        print(f"interrupted: {kept}; the same command goes on", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -131,7 +131,7 @@ def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console
         device=options.device,
         threads=options.threads,
         workers=options.workers,
-        wandb=_wandb(options, beside=options.out),
+        wandb=_wandb(options, beside=options.out, n_runs=len(jobs)),
     )
 
 
@@ -142,11 +142,13 @@ def _places(options: argparse.Namespace) -> Places:
     return Places(roots, options.download, options.features, options.device, options.openers)
 
 
-def _wandb(options: argparse.Namespace, *, beside: Path) -> WandbSettings | None:
+def _wandb(options: argparse.Namespace, *, beside: Path, n_runs: int = 1) -> WandbSettings | None:
     """Return where runs are mirrored; None if that is not asked for."""
     if options.wandb in (None, "disabled"):
         return None
-    from benchmarks.wandb_settings import WandbSettings
+    from benchmarks.wandb_settings import WandbSettings, check_sweep
+
+    check_sweep(n_runs)
 
     mode = None if options.wandb == "auto" else options.wandb
     return WandbSettings(mode=mode, project=options.wandb_project).decided(beside=beside)

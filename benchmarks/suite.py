@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from benchmarks.regimes import Matrix
 from src_plugin.errors import ConfigError, SRCError, did_you_mean
 
 if TYPE_CHECKING:
+    from benchmarks.runner import Observer
     from benchmarks.wandb_logger import RunLog
     from benchmarks.wandb_settings import WandbSettings
 
@@ -163,6 +165,8 @@ def run_suite(
     if records:
         done = "; ".join(job.name for job in records) if is_one else f"{len(records)} of {len(jobs)} runs"
         console.print(f"already done: {done}", soft_wrap=True, highlight=False)
+    if wandb is not None:
+        _mirror_what_is_done(records, wandb)
     todo = [job for job in jobs if job not in records]
     if not todo:
         return [records[job] for job in jobs]
@@ -253,15 +257,34 @@ def _work(job: Job, conditions: Conditions) -> tuple[Job, Record]:
 
 
 def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], None] | None = None) -> Record:
-    """Run one job and write its record; an exception becomes a failed record, and its traceback a log beside it."""
+    """Run one job, write its record and mirror it; an exception becomes a failed record, its traceback a log beside."""
+    checkpoint = job.path.with_suffix(".checkpoint")
+    _log(job).unlink(missing_ok=True)  # of an attempt that failed before
+    with nullcontext() if conditions.wandb is None else _open_mirror(job, conditions.wandb) as mirror:
+        observe = None if mirror is None else mirror.experience
+        record = _run_or_fail(job, conditions, watch=watch, observe=observe, checkpoint=checkpoint)
+        head, is_clean = conditions.head
+        record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
+        write_record(record, job.path)
+        if mirror is not None:
+            mirror.close(record, path=job.path)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _run_or_fail(
+    job: Job,
+    conditions: Conditions,
+    *,
+    watch: Callable[[int, int], None] | None,
+    observe: Observer | None,
+    checkpoint: Path,
+) -> Record:
     from benchmarks.runner import failed_record, run  # here, because Avalanche takes seconds to import
 
-    log, checkpoint = _log(job), job.path.with_suffix(".checkpoint")
-    log.unlink(missing_ok=True)  # of an attempt that failed before
-    mirror = None if conditions.wandb is None else _open_mirror(job, conditions.wandb)
     started = time.perf_counter()
     try:
-        record = run(
+        return run(
             job.config,
             strategy=job.strategy,
             seed=job.seed,
@@ -269,7 +292,7 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
             device=conditions.device,
             threads=conditions.threads,
             watch=watch,
-            observe=None if mirror is None else mirror.experience,
+            observe=observe,
             checkpoint=checkpoint,
         )
     except Exception as problem:
@@ -282,15 +305,9 @@ def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], No
             device=conditions.device,
         )
         if record.status == "failed":
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc(), encoding="utf-8")
-    head, is_clean = conditions.head
-    record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
-    write_record(record, job.path)
-    if mirror is not None:
-        mirror.close(record, path=job.path)
-    checkpoint.unlink(missing_ok=True)
-    return record
+            _log(job).parent.mkdir(parents=True, exist_ok=True)
+            _log(job).write_text(traceback.format_exc(), encoding="utf-8")
+        return record
 
 
 def _open_mirror(job: Job, settings: WandbSettings) -> RunLog:
@@ -298,3 +315,13 @@ def _open_mirror(job: Job, settings: WandbSettings) -> RunLog:
 
     config = resolve(job.config, job.strategy)
     return RunLog.open(config, config_name=job.config.name, strategy=job.strategy, seed=job.seed, settings=settings)
+
+
+def _mirror_what_is_done(records: Mapping[Job, Record], settings: WandbSettings) -> None:
+    """Mirror records of earlier runs that have no mirror yet, as `wandb-sync` does; a sweep waits for them."""
+    from benchmarks.wandb_logger import is_mirrored
+    from benchmarks.wandb_sync import log_record
+
+    for job, record in records.items():
+        if os.environ.get("WANDB_SWEEP_ID") or not is_mirrored(record, settings):
+            log_record(record, path=job.path, settings=settings)

@@ -321,7 +321,8 @@ def _place(record: Record, settings: WandbSettings) -> tuple[Path, str, str]:
     facts = {"config_name": record.config_name, "strategy": record.strategy, "seed": record.seed}
     id = run_id(hash8=record.hash, commit=record.commit, **facts)
     target = f"{settings.mode} {settings.entity or ''}/{settings.project}"
-    digest = hashlib.sha256(record.model_dump_json(by_alias=True).encode()).hexdigest()
+    text = json.dumps(record.model_dump(by_alias=True), sort_keys=True)  # sorted, as a record that was read is
+    digest = hashlib.sha256(text.encode()).hexdigest()
     return settings.dir / "wandb" / "mirrored" / f"{id}.json", target, digest
 
 

@@ -106,6 +106,7 @@ def features_for(
         _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         return store.open(console)
 
+    from benchmarks.features.image_sets import tell_of_greyscale
     from benchmarks.features.prediction import is_first_rank, predict  # here, because Lightning takes seconds to import
 
     is_first = n_devices * n_nodes == 1 or is_first_rank()
@@ -113,6 +114,8 @@ def features_for(
     with store.alone(console) if is_first else nullcontext():
         parts = store.missing()  # again: another process may have computed them meanwhile
         if parts:
+            if is_first:
+                tell_of_greyscale(images)
             store.provenance()
             with _timed(store, parts, console):
                 predict(

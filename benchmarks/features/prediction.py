@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,27 +23,19 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.data import DataError
 from benchmarks.features.backbones import Backbone, check_features
+from benchmarks.features.bar import Bar
 from benchmarks.features.images import ImageError
 from benchmarks.features.opening import Batch, make_loader
 from benchmarks.features.shards import FullDiskError, Part, Skipped
 from src_plugin.errors import ConfigError
 
 HALF_MAXIMUM = torch.finfo(torch.float16).max
-REFRESH = 0.1  # s, at least, from one picture of the bar to the next
+TERMINATED = 128 + signal.SIGTERM
 LOGGERS = ("pytorch_lightning", "lightning_fabric")
 QUIETED = (
     "The 'predict_dataloader' does not have many workers",  # so many as were asked for
@@ -120,6 +111,8 @@ class ShardWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Take the features of one batch."""
+        if trainer.received_sigterm:  # which Lightning notes and, while predicting, does not heed
+            raise SystemExit(TERMINATED)
         part, numbers = self._parts[dataloader_idx], list(batch_indices or ())
         check_batch(part, numbers, batch, prediction, refuse=self._refuse)
         self._skipped += [Skipped(image=numbers[place], why=why) for place, why in batch.unreadable]
@@ -185,57 +178,6 @@ def room_needed(parts: Sequence[Part]) -> str:
     )
 
 
-class Bar(Callback):
-    """A bar that counts images; in a process that others were started beside, the first one's."""
-
-    def __init__(self, console: Console, title: str, parts: Sequence[Part]) -> None:
-        self._console: Console | None = console
-        self._title = title
-        self._parts = list(parts)
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._shown = 0.0
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
-        if not trainer.is_global_zero:
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        # Refreshed by each batch: the thread that rich would start does not go well with workers that are forked.
-        self._progress = Progress(
-            *columns, TimeRemainingColumn(), console=self._console or Console(), auto_refresh=False, transient=True
-        )
-        n_images = sum(len(part.numbers(n_ranks=trainer.world_size)) for part in self._parts)
-        self._task = self._progress.add_task(self._title, total=n_images)
-        self._progress.start()
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any, **__: Any
-    ) -> None:
-        """Count."""
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, len(batch.pixels) + len(batch.unreadable))
-            if time.monotonic() - self._shown > REFRESH:
-                self._progress.refresh()
-                self._shown = time.monotonic()
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
-        self._stop()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the bar away."""
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_console": None, "_progress": None}  # locks and streams stay in their process
-
-
 def predict(
     backbone: Backbone,
     parts: Sequence[Part],
@@ -265,7 +207,7 @@ def predict(
 
     Raises:
         SRCError: See `check_batch` and `Shards.write`. Shards that were finished before stay.
-        KeyboardInterrupt: Ctrl-C; the same.
+        KeyboardInterrupt: Ctrl-C; the same. So does SystemExit, at SIGTERM.
     """
     callbacks: list[Callback] = [ShardWriter(parts, refuse=refuse)]
     if console.is_terminal and not console.quiet:
@@ -304,8 +246,12 @@ def _devices(device: str, *, n_devices: int, n_nodes: int) -> dict[str, Any]:
         # Alone, also where SLURM has started others beside it that are none of its ranks.
         return {**chosen, "plugins": [LightningEnvironment()]}
     # Where nothing else has started the processes, they are started for this and end with it.
-    is_started = n_nodes > 1 or TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
-    return {**chosen, "strategy": "ddp" if is_started else "ddp_spawn"}
+    by_torchrun, by_slurm = TorchElasticEnvironment.detect(), SLURMEnvironment.detect()
+    if by_slurm and not by_torchrun:
+        chosen["plugins"] = [
+            SLURMEnvironment(auto_requeue=False)
+        ]  # which would leave a checkpoint, and heed no SIGTERM
+    return {**chosen, "strategy": "ddp" if n_nodes > 1 or by_torchrun or by_slurm else "ddp_spawn"}
 
 
 def be_quiet() -> None:

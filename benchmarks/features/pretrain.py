@@ -102,7 +102,7 @@ def pretrain(
         torch.set_num_threads(threads)
     with _as_it_was(), mirror(wandb or WandbSettings(mode="disabled"), config, folder=folder) as logger:
         budget = Budget(max_seconds)
-        alone = devices == 1 and num_nodes == 1  # also where SLURM has started others, for something else
+        alone = str(devices) == "1" and num_nodes == 1  # also where SLURM has started others, for something else
         trainer = Trainer(
             accelerator=accelerator,
             devices=devices if isinstance(devices, (int, str)) else list(devices),

@@ -150,3 +150,14 @@ def test_a_file_of_weights_must_be_pinned(photos: Path, tmp_path: Path, capsys: 
     backbone |= {"weights_sha256": sha256.replace("5", "6")}
     assert main(["features", str(write_config(tmp_path, backbone=backbone)), *places(photos)]) == 2
     assert "another file of weights" in capsys.readouterr().err
+
+
+def test_greyscale_images_among_colour_ones_are_told_of_when_features_are_computed(
+    photos: Path, tmp_path: Path
+) -> None:
+    path = photos / "photos" / "train" / "red" / "0.png"
+    Image.open(path).convert("L").save(path)
+    config = write_config(tmp_path)
+    with pytest.warns(UserWarning, match="1 of 100 images are greyscale among colour ones"):
+        assert main(["features", str(config), *places(photos)]) == 0
+    assert main(["features", str(config), *places(photos)]) == 0  # warnings are errors here: this one says nothing

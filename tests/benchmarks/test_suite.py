@@ -191,3 +191,25 @@ def test_the_commit_is_read_before_anything_is_written(
         threads=1,
     )
     assert [(record.commit, record.tree_clean) for record in records] == [("abc", True)] * 2
+
+
+@pytest.mark.slow
+def test_runs_are_mirrored_offline_and_those_that_are_done_once(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.wandb_settings import WandbSettings
+
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    settings = WandbSettings(mode="offline").decided(beside=tmp_path)
+    jobs = plan(RunConfig.model_validate(SHORT), strategies=["naive", "naive+src"], seeds=[0], out=tmp_path)
+
+    def mirrors() -> int:
+        return len(list((tmp_path / "wandb").glob("offline-run-*/*.wandb")))
+
+    run_suite(jobs[:1], console=console, threads=1)
+    run_suite(jobs, console=console, threads=1, wandb=settings)
+    assert mirrors() == 2  # the one that was done before, too
+    assert len(list((tmp_path / "wandb" / "mirrored").iterdir())) == 2
+    run_suite(jobs, console=console, threads=1, wandb=settings)
+    assert mirrors() == 2

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from matplotlib import image
 
+from benchmarks.records import read_record
 from benchmarks.wandb_logger import RunLog, is_mirrored, metrics_of, run_id, summary_of
 from benchmarks.wandb_settings import WandbSettings
 from benchmarks.wandb_sync import log_record
@@ -122,6 +123,7 @@ def test_what_wandb_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert media["accuracy_before_sleep"]["data"] == [[1, 1.0, 0.0], [2, 0.1, 0.9]]
     assert run.summary == pytest.approx(SUMMARY)
     assert run.told[-1] == ("finish", (), {"exit_code": 0})
+    assert is_mirrored(read_record(file_of(record, tmp_path)), settings.decided())  # so that `sync` leaves it out
 
 
 def test_the_mean_of_joint_training_is_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,6 +280,24 @@ def test_what_was_interrupted_goes_on_and_ends_in_the_same_bytes(
     assert f": {left} images to compute{f' ({31 - left} are on disk)' if n else ''}, " in console.file.getvalue()
 
 
+def test_a_process_that_is_told_to_end_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ArrayImages.open
+
+    def open_and_terminate(self: ArrayImages, i: int) -> Any:
+        if i == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, i)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        patched.setattr(ArrayImages, "open", open_and_terminate)
+        with pytest.raises(SystemExit, match="143"):
+            compute(tmp_path)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert len(list(folder_of(tmp_path).glob("*.npy"))) == 1
+    compute(tmp_path)
+
+
 def test_a_full_disk_keeps_what_is_finished_and_says_how_much_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,7 +485,6 @@ def test_ranks_share_the_missing_shards(tmp_path: Path, n_ranks: int) -> None:
         assert all(batch in ([*range(i, min(i + 4, 22))] for i in range(0, 22, 4)) for batch in batches)
 
 
-@pytest.mark.slow
 def test_workers_open_the_same_images(tmp_path: Path) -> None:
     compute(tmp_path / "one")
     compute(tmp_path / "many", workers=2)
@@ -525,10 +542,7 @@ def test_two_processes_at_once_leave_what_one_would(tmp_path: Path, monkeypatch:
     compute(tmp_path / "one", images, batch_size=64)
     spawn = multiprocessing.get_context("spawn")
     arguments = (images, make_backbone(), CONFIG)
-    both = [
-        spawn.Process(target=features_for, args=arguments, kwargs={"cache": tmp_path / "two"})
-        for _ in range(2)
-    ]
+    both = [spawn.Process(target=features_for, args=arguments, kwargs={"cache": tmp_path / "two"}) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:

@@ -9,7 +9,7 @@ from torch import nn
 from benchmarks.features.vgg import PaperVGG, VGGClassifier
 from src_plugin.errors import ConfigError
 
-# 3x3 kernels and biases: 3*32*9 + 32 and 32*32*9 + 32; 32*64*9 + 64 and 64*64*9 + 64; 64*128*9 + 128 and 128*128*9 + 128.
+# 3x3 kernels and biases, e.g. 3 * 32 * 9 + 32 = 896 and 32 * 32 * 9 + 32 = 9248.
 N_TRUNK = 896 + 9248 + 18496 + 36928 + 73856 + 147584
 
 
