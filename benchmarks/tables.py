@@ -17,7 +17,7 @@ BASELINE, UPPER_BOUND = "naive", "joint"  # the first and the last row of every 
 
 
 def setting_of(record: Record) -> tuple[str, str]:
-    """Return what records must share to stand in one table: config name, and hash of stream, backbone, model, training."""
+    """Return what records must share to stand in one table: config name, hash of stream, backbone, model, training."""
     same = {key: record.config.get(key) for key in ("stream", "backbone", "model", "training") if key in record.config}
     return record.config_name, config_hash(same)
 
