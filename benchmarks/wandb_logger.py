@@ -31,7 +31,7 @@ from benchmarks.environment import commit, versions
 from benchmarks.files import write_whole
 from benchmarks.metrics import average_accuracy, backward_transfer, forgetting, pooled_accuracy
 from benchmarks.records import Record, config_hash
-from benchmarks.wandb_settings import WandbSettings, discretion, load_wandb, without_key
+from benchmarks.wandb_settings import WandbSettings, discretion, load_wandb, quiet, without_key
 from src_plugin.errors import warn_user
 from strategies import find_row
 
@@ -240,25 +240,6 @@ class RunLog:
 
     def _begin(self, given: Mapping[str, Any]) -> None:
         wandb, settings = load_wandb(), self._settings
-        quiet = wandb.Settings(
-            silent=True,
-            console="off",
-            program="benchmarks",  # else the path of the script, and with it the name of a user
-            host="",
-            disable_git=True,
-            disable_code=True,
-            save_code=False,
-            label_disable=True,
-            sagemaker_disable=True,  # it would give runs ids and groups of its own
-            symlink=False,
-            init_timeout=settings.init_timeout,
-            finish_timeout=settings.finish_timeout,
-            finish_timeout_raises=True,
-            x_disable_meta=True,
-            x_disable_machine_info=True,
-            x_disable_stats=True,
-            x_save_requirements=False,
-        )
         settings.dir.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             mode=settings.mode,
@@ -266,7 +247,7 @@ class RunLog:
             entity=settings.entity,
             dir=str(settings.dir),
             reinit="create_new",  # leaves other runs of this process alone
-            settings=quiet,
+            settings=quiet(settings, finish_timeout_raises=True),
             **given,
         )
         self._run.define_metric("experience")

@@ -96,6 +96,34 @@ def load_wandb() -> Any:
     return wandb
 
 
+def quiet(settings: WandbSettings, **more: Any) -> Any:
+    """Return wandb's own settings of a run: silent, and nothing of the machine, its user or the code is given away.
+
+    Args:
+        settings: How long it waits.
+        more: Further fields of wandb.Settings.
+    """
+    return load_wandb().Settings(
+        silent=True,
+        console="off",
+        program="benchmarks",  # else the path of the script, and with it the name of a user
+        host="",
+        disable_git=True,
+        disable_code=True,
+        save_code=False,
+        label_disable=True,
+        sagemaker_disable=True,  # it would give runs ids and groups of its own
+        symlink=False,
+        init_timeout=settings.init_timeout,
+        finish_timeout=settings.finish_timeout,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        **more,
+    )
+
+
 def _look_for_key(folder: Path) -> tuple[bool, str]:
     """Return whether wandb would find a key, and the mode of its settings files."""
     wandb = load_wandb()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.features.pretrain_config import PretrainConfig
 from benchmarks.records import config_hash
-from benchmarks.wandb_settings import WandbSettings, discretion, load_wandb, without_key
+from benchmarks.wandb_settings import WandbSettings, discretion, load_wandb, quiet, without_key
 from src_plugin.errors import warn_user
 
 try:
@@ -61,24 +61,6 @@ def mirror(settings: WandbSettings, config: PretrainConfig, *, folder: Path) -> 
 
 def _open(settings: WandbSettings, config: PretrainConfig) -> WandbLogger | None:
     wandb = load_wandb()
-    quiet = wandb.Settings(
-        silent=True,
-        console="off",
-        program="benchmarks",
-        host="",
-        disable_git=True,
-        disable_code=True,
-        save_code=False,
-        label_disable=True,
-        sagemaker_disable=True,
-        symlink=False,
-        init_timeout=settings.init_timeout,
-        finish_timeout=settings.finish_timeout,
-        x_disable_meta=True,
-        x_disable_machine_info=True,
-        x_disable_stats=True,
-        x_save_requirements=False,
-    )
     try:
         assert settings.dir is not None
         settings.dir.mkdir(parents=True, exist_ok=True)
@@ -94,7 +76,7 @@ def _open(settings: WandbSettings, config: PretrainConfig) -> WandbLogger | None
             entity=settings.entity,
             dir=str(settings.dir),
             reinit="create_new",  # leaves other runs of this process alone
-            settings=quiet,
+            settings=quiet(settings),
         )
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP, step_sync=True)
