@@ -111,13 +111,24 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
 
 
 def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
-    from benchmarks.suite import read_done
+    from benchmarks.suite import expected_seconds, read_done
 
     is_one = len({job.config.name for job in jobs}) == 1
+    todo = []
     for job in jobs:
-        state = "done" if read_done(job, console) else "to run"
+        is_done = read_done(job, console) is not None
+        todo += [] if is_done else [job]
         name = job.name if is_one else job.full_name
+        state = "done" if is_done else "to run"
         console.print(f"{state:>6}  {name}  {job.path}", soft_wrap=True, highlight=False, markup=False)
+    expected = [expected_seconds(job) for job in todo]
+    known = [seconds for seconds in expected if seconds is not None]
+    cost = f"{len(todo)} of {len(jobs)} runs to make"
+    if known:
+        cost += f"; by the runs of other seeds {sum(known) / 60:.1f} min, one after the other"
+    if len(known) < len(todo):
+        cost += f"; of {len(todo) - len(known)} no seed was run yet, so their cost is not known"
+    console.print(cost, soft_wrap=True, highlight=False)
     return 0
 
 

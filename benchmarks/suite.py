@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
-from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,16 +29,13 @@ from benchmarks.environment import commit
 from benchmarks.loading import Places, forget_loaded, load_for
 from benchmarks.records import Record, RecordError, config_hash, read_record, record_path, write_record
 from benchmarks.regimes import Matrix
-from src_plugin.errors import ConfigError, SRCError, did_you_mean
+from benchmarks.workers import run_in_processes
+from src_plugin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from benchmarks.runner import Observer
     from benchmarks.wandb_logger import RunLog
     from benchmarks.wandb_settings import WandbSettings
-
-
-class WorkerError(SRCError, RuntimeError):
-    """A process of the suite ended without an answer."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +126,17 @@ def read_done(job: Job, console: Console) -> Record | None:
     return None if record.status in ("failed", "skipped") else record
 
 
+def expected_seconds(job: Job) -> float | None:
+    """Return the median time of runs of the same config and strategy under other seeds, in s; None if there is none."""
+    _, _, hash8 = job.path.stem.rpartition("-")
+    known = []
+    for path in job.path.parent.glob(f"seed*-{hash8}.json"):
+        with suppress(RecordError):
+            record = read_record(path)
+            known += [record.seconds.total] if record.status == "done" else []
+    return median(known) if known else None
+
+
 def run_suite(
     jobs: Sequence[Job],
     *,
@@ -190,7 +196,14 @@ def run_suite(
         made = (
             _run_here(todo, conditions, progress=progress, is_one=is_one)
             if workers == 1
-            else _run_in_processes(todo, conditions, workers=workers)
+            else run_in_processes(
+                todo,
+                partial(_work, conditions=replace(conditions, threads=threads or 1)),
+                workers=workers,
+                threads=threads or 1,
+                finished=lambda job: read_done(job, console),
+                console=progress.console,
+            )
         )
         with closing(made):
             for job, record in made:
@@ -234,26 +247,9 @@ def _run_here(
     progress.remove_task(current)
 
 
-def _run_in_processes(todo: Sequence[Job], conditions: Conditions, *, workers: int) -> Generator[tuple[Job, Record]]:
-    """Run jobs in processes, each answer as it comes."""
-    threads = conditions.threads or 1
-    # Avalanche's quadratic-programming solvers, which nothing here uses, complain at import: before any job is read.
-    quiet = partial(warnings.filterwarnings, "ignore", message="no QP solver found", category=UserWarning)
-    with parallel_config(backend="loky", inner_max_num_threads=threads, initializer=quiet):
-        pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
-    try:
-        with closing(pool(delayed(_work)(job, conditions) for job in todo)) as made:
-            yield from made
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            f"a worker process ended without an answer, perhaps for want of memory ({type(error).__name__}); "
-            "finished runs are kept, and the same command with fewer --workers goes on"
-        ) from error
-
-
-def _work(job: Job, conditions: Conditions) -> tuple[Job, Record]:
-    """Run one job in a worker: one thread unless more are asked for."""
-    return job, _attempt(job, replace(conditions, threads=conditions.threads or 1))
+def _work(job: Job, *, conditions: Conditions) -> tuple[Job, Record]:
+    """Run one job in a worker."""
+    return job, _attempt(job, conditions)
 
 
 def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], None] | None = None) -> Record:

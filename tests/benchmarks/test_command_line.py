@@ -136,6 +136,18 @@ def test_a_dry_run_writes_nothing(arguments: list[str], tmp_path: Path, capsys: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_says_what_it_costs_by_the_runs_of_other_seeds(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["run", str(config), "--out", str(tmp_path / "runs"), "--seeds"]
+    main([*base, "0", "--strategies", "naive"])
+    capsys.readouterr()
+    assert main([*base, "0", "1", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of 4 runs to make; by the runs of other seeds 0.0 min, one after the other" in said
+    assert "of 2 no seed was run yet, so their cost is not known" in said
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -263,7 +275,9 @@ def test_several_configs_are_one_suite(tmp_path: Path, capsys: pytest.CaptureFix
         files[-1].write_text(yaml.safe_dump(raw), encoding="utf-8")
     arguments = ["run", *map(str, files), "--strategies", "naive", "--seeds", "1", "2", "--out", str(tmp_path / "runs")]
     assert main([*arguments, "--dry-run"]) == 0
-    planned = [line.split("  ")[1].strip() for line in capsys.readouterr().out.splitlines()]
+    *said, cost = capsys.readouterr().out.splitlines()
+    assert "runs to make" in cost
+    planned = [line.split("  ")[1].strip() for line in said]
     assert planned == [f"{name}: naive, seed {seed}" for seed in (1, 2) for name in ("first", "second")]
     assert main(arguments) == 0
     out = capsys.readouterr().out

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from benchmarks.config import RunConfig
 from benchmarks.data import DATASETS, load_dataset
 from benchmarks.records import Record, find_records
 from benchmarks.regimes import Matrix, load_matrix
-from benchmarks.suite import WorkerError, plan, plan_matrix, run_suite
+from benchmarks.suite import plan, plan_matrix, run_suite
 from lab_samples import TINY
 from matrix_samples import write_matrix_file
 from src_plugin.errors import ConfigError
@@ -171,14 +169,6 @@ def test_two_workers_find_what_one_finds(tmp_path: Path, console: Console) -> No
 
 def sorted_records(folder: Path) -> list[Record]:
     return sorted(find_records(folder), key=lambda record: (record.config_name, record.strategy, record.seed))
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "_work", lambda job, conditions: os._exit(1))
-    jobs, conditions = ["a", "b"], SimpleNamespace(threads=1)  # plain, so that the workers import nothing slow
-    with pytest.raises(WorkerError, match="the same command with fewer --workers goes on"):
-        list(suite._run_in_processes(jobs, conditions, workers=2))
 
 
 def test_the_commit_is_read_before_anything_is_written(
