@@ -1,7 +1,7 @@
 """Command line of the laboratory: parses what is asked for, and calls `commands.py`.
 
-run | search | regimes | table | report | features | pretrain | wandb-sync | kernel. Errors of the project's own become
-one line.
+run | search | regimes | table | report | verify | submit | features | pretrain | wandb-sync | kernel. Errors of the
+project's own become one line.
 """
 
 from __future__ import annotations
@@ -56,6 +56,22 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--out", type=Path, default=Path("site"), metavar="DIR", help="folder of the page; default: site"
     )
+
+    verify = commands.add_parser(
+        "verify", help="check records against themselves, and on request by running them again"
+    )
+    verify.add_argument("paths", type=Path, nargs="+", help="records, and folders of records")
+    verify.add_argument("--rerun", action="store_true", help="run them again; what is confirmed gets a mark beside it")
+    verify.add_argument("--seeds", nargs="+", type=int, metavar="N", help="run only these seeds again; default: all")
+    verify.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: as each record had")
+    _add_places(verify)
+
+    submit = commands.add_parser("submit", help="bring records into the form that a pull request needs")
+    submit.add_argument("folders", type=Path, nargs="+", help="folders of records, e.g. runs")
+    submit.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    submit.add_argument("--note", default="", help="a sentence on what this is")
+    submit.add_argument("--allow-dirty", action="store_true", help="also records of code that no commit has")
+    submit.add_argument("--allow-failed", action="store_true", help="also records of runs that failed")
 
     features = commands.add_parser("features", help="compute the features of configs' backbones, once, onto the disk")
     features.add_argument("configs", type=Path, nargs="+", help="files of configs/ with a backbone")

@@ -323,12 +323,44 @@ def _wandb_sync(options: argparse.Namespace, console: Console) -> int:
     return sync(options.folder, settings=WandbSettings(mode=mode, project=options.wandb_project), console=console)
 
 
+def _verify(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.verification.verifying import verify
+
+    _check_device(options.device)
+    return verify(
+        options.paths,
+        console=console,
+        rerun=options.rerun,
+        seeds=options.seeds,
+        places=_places(options),
+        device=options.device,
+        threads=options.threads,
+    )
+
+
+def _submit(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.verification.submitting import submit
+
+    folder = submit(
+        options.folders,
+        out=options.out,
+        console=console,
+        note=options.note,
+        allow_dirty=options.allow_dirty,
+        allow_failed=options.allow_failed,
+    )
+    console.print(str(folder), soft_wrap=True, highlight=False, markup=False)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "run": _run,
     "search": _search,
     "regimes": _regimes,
     "table": _table,
     "report": _report,
+    "verify": _verify,
+    "submit": _submit,
     "features": _features,
     "pretrain": _pretrain,
     "wandb-sync": _wandb_sync,

@@ -145,6 +145,8 @@ def read_record(path: Path) -> Record:
         record = Record.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
+    except ZeroDivisionError as error:
+        raise RecordError(f"{path} is not a valid record: n_test counts no test image; {cure}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "record"

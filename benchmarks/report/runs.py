@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.records import Record, RecordError, read_record
+from benchmarks.verification.marks import is_verified
 from src_plugin.errors import SRCError
 
 SELF_REPORTED, VERIFIED, PUBLISHED = "self-reported", "verified", "published"
@@ -31,10 +32,10 @@ class Run:
     path: Path
     family: str
 
-    @property
+    @cached_property
     def provenance(self) -> str:
-        """Return what the record says of who made it; one that says nothing was reported by its author."""
-        return getattr(self.record, "provenance", None) or SELF_REPORTED
+        """Return whether a mark beside the record says that it was repeated; else it was reported by its author."""
+        return VERIFIED if is_verified(self.path) else SELF_REPORTED
 
     @cached_property
     def place(self) -> str:

@@ -284,3 +284,27 @@ def test_several_configs_are_one_suite(tmp_path: Path, capsys: pytest.CaptureFix
     assert "first: accuracy in percent" in out
     assert "second: accuracy in percent" in out
     assert sorted(path.parent.name for path in (tmp_path / "runs").rglob("accuracy.png")) == ["first", "second"]
+
+
+def test_records_are_checked_run_again_and_made_ready_for_a_pull_request(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "mine"
+    main(["run", str(config), "--strategies", "naive", "--seeds", "0", "--out", str(runs), "--threads", "1"])
+    assert main(["verify", str(runs)]) == 0
+    assert main(["verify", str(runs), "--rerun"]) == 0
+    assert len(list(runs.rglob("verified-seed0-*.json"))) == 1
+    assert main(["submit", str(runs), "--out", str(out), "--allow-dirty", "--note", "tiny"]) == 0
+    assert {path.name for path in out.iterdir()} == {"tiny", "manifest.json", "README.md"}
+    (record,) = out.rglob("seed0-*.json")
+    record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    capsys.readouterr()
+    assert main(["verify", str(out)]) == 1
+
+
+def test_a_page_is_made_of_records(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / "runs")])
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "site")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "site" / "index.html")
+    assert "tiny" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from benchmarks.published import Published
-from benchmarks.records import Record, RecordError
+from benchmarks.records import RecordError, write_record
 from benchmarks.report.rows import make_benchmarks, mean_matrix
 from benchmarks.report.runs import Run, columns_of, read_runs, slug, unique
+from benchmarks.verification.marks import write_mark
+from benchmarks.verification.repeating import compare
 from lab_samples import CONFIG, finished
 from report_samples import LEADERBOARD, WAYS, diverged, runs_of, with_settings, write_runs
 from src_plugin.errors import SRCError
@@ -158,18 +160,19 @@ def test_two_runs_do_not_tell_whether_they_reproduce(rows_of):
 
 
 def test_a_row_is_verified_if_all_of_its_runs_are(tmp_path):
-    class Later(Record):
-        provenance: str | None = None
-
-    def rows(*said):
+    def rows(folder, *repeated):
         runs = []
-        for seed, word in enumerate(said):
-            raw = finished("naive", seed, 0.5).model_dump(by_alias=True)
-            runs.append(Run(Later.model_validate({**raw, "provenance": word}), tmp_path, ""))
+        for seed, has_mark in enumerate(repeated):
+            record = finished("naive", seed, 0.5)
+            path = tmp_path / folder / f"seed{seed}-{record.hash}.json"
+            write_record(record, path)
+            if has_mark:
+                write_mark(path, record, compare(record, record))
+            runs.append(Run(record, path, ""))
         return make_benchmarks(runs, {})[0].rows[0].provenance
 
-    assert rows("verified", "verified") == "verified"
-    assert rows("verified", None) == "self-reported"
+    assert rows("both", True, True) == "verified"
+    assert rows("one", True, False) == "self-reported"
 
 
 def test_settings_of_one_config_name_are_benchmarks_of_their_own(tmp_path, console):

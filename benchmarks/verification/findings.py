@@ -1,0 +1,73 @@
+"""What is found in a record, and where records are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records import RecordError
+
+Problem = tuple[str, Any, str]
+"""A field, what was found in it, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        path: The file.
+        field: Where in it.
+        found: What is there.
+        expected: What should be, and the cure if it is known.
+        is_warning: Whether a reader should know of it although the record can stand.
+    """
+
+    path: Path
+    field: str
+    found: str
+    expected: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        """Return all of it on one line."""
+        return f"{self.path}: {self.field} is {self.found}; expected {self.expected}"
+
+
+def records_under(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of records, each once, in the order of the paths.
+
+    Args:
+        paths: Files of records, and folders with some at any depth.
+
+    Raises:
+        RecordError: There is no such file or folder, or no record in any.
+    """
+    files: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            files |= dict.fromkeys(sorted(path.rglob("seed*.json")))
+        elif path.is_file():
+            files[path] = None
+        else:
+            raise RecordError(f"there is no {path}; give records, or folders of records such as runs")
+    if not files:
+        where = ", ".join(map(str, paths))
+        raise RecordError(f"there are no records in {where}; `python -m benchmarks run <config>` makes them")
+    return list(files)
+
+
+def short(value: Any) -> str:
+    """Return a value as people read it, cut where it is long; texts as they are."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 160 else f"{text[:120]} ... ({len(text)} signs)"
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree of mappings by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found
