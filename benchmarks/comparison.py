@@ -93,7 +93,11 @@ def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, P
 
 def _verdict(there: Published | None, values: NDArray[np.float64]) -> str:
     """Return whether ours reproduce what was published; below three runs nobody knows."""
-    if there is None or len(values) < 3:
+    if there is None:
+        return ""
+    if there.differs is not None:
+        return f"- ({there.differs})"
+    if len(values) < 3:
         return ""
     return "yes" if there.agrees_with(100 * float(values.mean()), 100 * float(values.std(ddof=1))) else "no"
 

@@ -21,11 +21,13 @@ class Published(Section):
         mean: In percent.
         sd: Standard deviation in percent; None where it was not found.
         source: Where it stands.
+        differs: In what ours differs by design, so that nothing is reproduced; None if it is meant to be the same.
     """
 
     mean: Annotated[float, Field(ge=0, le=100)]
     sd: Annotated[float, Field(ge=0)] | None = None
     source: str
+    differs: str | None = None
 
     def agrees_with(self, mean: float, sd: float) -> bool:
         """Whether our mean is within two standard deviations of both together, or within two points.

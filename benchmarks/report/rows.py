@@ -241,7 +241,7 @@ def _kept_in_words(base: str, record: Record) -> str:
 
 
 def _reproduces(there: Published | None, values: np.ndarray) -> bool | None:
-    if there is None or len(values) < ENOUGH:
+    if there is None or there.differs is not None or len(values) < ENOUGH:
         return None
     return there.agrees_with(100 * float(values.mean()), 100 * float(values.std(ddof=1)))
 

@@ -91,3 +91,10 @@ def test_what_is_published_belongs_to_a_config_and_to_strategies_it_runs() -> No
         runs |= {cell.config.name: set(cell.strategies.values()) for cell in load_matrix(path).cells}
     for name, rows in load_published().items():
         assert set(rows) <= runs[name]
+
+
+def test_what_was_measured_on_something_else_is_shown_and_not_judged() -> None:
+    records = [finished("naive", seed, 0.5) for seed in range(3)]
+    same, other = (Published(mean=50.0, source="Table 1", differs=why) for why in (None, "other features"))
+    assert "| 50.0 | yes |" in comparison(records, {"tiny": {"naive": same}})
+    assert "| 50.0 | - (other features) |" in comparison(records, {"tiny": {"naive": other}})

@@ -159,6 +159,12 @@ def test_two_runs_do_not_tell_whether_they_reproduce(rows_of):
     assert rows_of(*runs_of("naive", (0.2, 0.2)), published=published)["naive"].reproduced is None
 
 
+def test_what_was_measured_on_something_else_is_not_judged(rows_of):
+    published = {"tiny": {"naive": Published(mean=20.0, source="Table 1", differs="other features")}}
+    row = rows_of(*runs_of("naive", (0.2, 0.2, 0.2)), published=published)["naive"]
+    assert (row.reproduced, row.published.mean) == (None, 20.0)
+
+
 def test_a_row_is_verified_if_all_of_its_runs_are(tmp_path):
     def rows(folder, *repeated):
         runs = []
