@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -122,9 +122,10 @@ def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path,
                 raise ConfigError(f"{path}: {key!r} is a field of SleepConfig; {hint}")
             names = known if where else [*known, "extends"]
             raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
-        inner = known[key].annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
-            refuse_unknown(value, inner, path, f"{where}{key}.")
+        annotation = known[key].annotation
+        for inner in (annotation, *get_args(annotation)):  # a section, or one that may be left out
+            if isinstance(inner, type) and issubclass(inner, BaseModel) and isinstance(value, Mapping):
+                refuse_unknown(value, inner, path, f"{where}{key}.")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -259,3 +259,9 @@ CHANGES = {
 def test_a_change_that_cannot_be_meant_is_refused(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(CONFIGS / "split_digits.yaml", changes=[change])
+
+
+def test_an_unknown_key_of_a_section_that_may_be_left_out_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, COMPLETE + "backbone: {name: resnet18, image_sise: 64}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'backbone.image_sise'.*image_size"):
+        load_config(path)
