@@ -1,4 +1,4 @@
-"""Whole batches: cut out of images in memory at once, where Avalanche fetches and stacks its items one by one.
+"""Whole batches: taken out of images or features at once, where Avalanche fetches and stacks its items one by one.
 
 The same images in the same order, and the same draws from torch's global generator, so training comes out bit-identical
 and only faster.

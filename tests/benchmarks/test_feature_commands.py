@@ -52,7 +52,7 @@ def done(folder: Path) -> dict[str, Record]:
 
 
 def test_features_are_computed_once_and_run_on(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = write_config(tmp_path)
     assert main(["features", str(config), *places(photos)]) == 0
