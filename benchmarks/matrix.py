@@ -32,7 +32,13 @@ METHODS = {
 }
 """Method -> heading, in the order of the columns; a method that is not here comes last, under its own name."""
 
-DATASETS = {"digits": "Digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+DATASETS = {
+    "digits": "Digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10_imagenet": "CIFAR-10 on ImageNet features",
+}
+"""A matrix's name of a data set -> what people read; one that is not here is called by its name."""
 AVERAGED = "training"  # the group whose rows the last one averages
 TOLERATED = 0.01  # by which auto may be worse than the same run without sleep where no harm is promised
 
@@ -42,7 +48,7 @@ class Row:
     """One regime on one data set, or the mean of several.
 
     Attributes:
-        dataset: A name of `benchmarks.data.DATASETS`.
+        dataset: The data set's name in the matrix.
         group: What the regime varies; "" for a mean.
         title: As people read it.
         finals: Method -> seed -> final accuracy, a fraction; a method that is part of the regime but has no run that is

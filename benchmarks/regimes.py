@@ -2,6 +2,9 @@
 
     config of (dataset, regime) = base <- {stream: {dataset: ...}} <- datasets.<dataset> <- regimes.<regime>.set
 
+A data set goes by its own name, or by any other if it says which one it is: stream: {dataset: cifar10}. Images need a
+backbone, and the data set says which.
+
 Mappings are merged, anything else is replaced, as in `benchmarks.config`. Methods are written for naive training; a
 regime with another strategy underneath, say replay, puts its name in place of naive (naive+src becomes replay+src).
 """
@@ -25,7 +28,8 @@ Group = Literal["training", "streams", "underneath"]
 GROUPS: tuple[str, ...] = get_args(Group)  # in the order of a table
 
 NAIVE = "naive"  # the word in a method's name that stands for the strategy underneath
-PARTS = ("stream", "model", "training", "sleep", "settings")  # what a base, a data set or a regime may set
+PARTS = ("stream", "model", "training", "sleep", "settings")  # what a base or a regime may set
+PARTS_OF_DATASET = (*PARTS, "backbone")
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Methods = Annotated[list[str], Field(min_length=1)]
 
@@ -61,7 +65,7 @@ class MatrixFile(Section):
         name: Title of the table.
         description: What the matrix is for.
         base: Parts of RunConfig that all regimes share, without the data set.
-        datasets: Data set -> parts that differ on it.
+        datasets: Name of a data set -> parts that differ on it.
         methods: Names of strategies, written for naive training.
         draws: "heat_map", or "curves" along the regimes: accuracy with and without sleep.
         regimes: The rows.
@@ -81,7 +85,7 @@ class Cell:
     """One regime on one data set.
 
     Attributes:
-        dataset: A name of `benchmarks.data.DATASETS`.
+        dataset: The data set's name in the file.
         regime: The row it belongs to.
         config: What is run; its name is <file stem>-<dataset>-<regime>.
         strategies: Method, as the file writes it -> strategy that is run for it.
@@ -143,12 +147,9 @@ def load_matrix(path: Path) -> Matrix:
     """
     raw = read_mapping(path, kind="matrix", keys=("base", "datasets", "methods", "regimes"))
     file = _validate(raw, path)
-    for name in file.datasets:
-        if name not in DATASETS:
-            raise ConfigError(f"{path}: datasets: unknown dataset {name!r}{did_you_mean(name, DATASETS)}")
     _refuse_parts(file.base, path, "base")
     for name, parts in file.datasets.items():
-        _refuse_parts(parts, path, f"datasets.{name}")
+        _refuse_dataset(name, parts, path)
     for i, regime in enumerate(file.regimes):
         where = f"regimes.{regime.name}"
         if regime.name in {other.name for other in file.regimes[:i]}:
@@ -196,14 +197,32 @@ def _refuse(error: ValidationError, raw: Mapping[str, Any], path: Path, where: s
 
 def _refuse_parts(parts: Mapping[str, Any], path: Path, where: str) -> None:
     """Refuse keys that are no part of RunConfig, and a data set: which one is said by `datasets` alone."""
+    _refuse_keys(parts, path, where, known=PARTS)
+    if "dataset" in parts.get("stream", {}):
+        raise ConfigError(f"{path}: {where}.stream.dataset: the data sets of a matrix are the keys of `datasets`")
+
+
+def _refuse_dataset(name: str, parts: Mapping[str, Any], path: Path) -> None:
+    """Refuse a data set that does not exist, one of images without a backbone, and keys that are no part of it."""
+    from benchmarks.features.image_sets import IMAGE_SETS  # here, because most matrices have no images
+
+    where = f"datasets.{name}"
+    _refuse_keys(parts, path, where, known=PARTS_OF_DATASET)
+    dataset = parts.get("stream", {}).get("dataset", name)
+    if dataset not in DATASETS and dataset not in IMAGE_SETS:
+        near = did_you_mean(str(dataset), [*DATASETS, *IMAGE_SETS])
+        raise ConfigError(f"{path}: datasets: unknown dataset {dataset!r}{near}")
+    if dataset in IMAGE_SETS and "backbone" not in parts:
+        raise ConfigError(f"{path}: {where}: {dataset} are images, which need a backbone; add {where}.backbone")
+
+
+def _refuse_keys(parts: Mapping[str, Any], path: Path, where: str, *, known: Sequence[str]) -> None:
     for part, content in parts.items():
-        if part not in PARTS:
-            raise ConfigError(f"{path}: unknown key {f'{where}.{part}'!r}{did_you_mean(part, PARTS)}")
+        if part not in known:
+            raise ConfigError(f"{path}: unknown key {f'{where}.{part}'!r}{did_you_mean(part, known)}")
         if not isinstance(content, Mapping):
             raise ConfigError(f"{path}: {where}.{part} must be a mapping; got {content!r}")
     refuse_unknown(parts, RunConfig, path, f"{where}.")
-    if "dataset" in parts.get("stream", {}):
-        raise ConfigError(f"{path}: {where}.stream.dataset: the data sets of a matrix are the keys of `datasets`")
 
 
 def _build_cell(file: MatrixFile, path: Path, *, dataset: str, regime: Regime) -> Cell:

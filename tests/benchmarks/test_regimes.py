@@ -34,6 +34,17 @@ def test_a_data_set_changes_the_base_and_a_regime_the_data_set(tmp_path: Path) -
     assert (slow.config.training.lr, slow.config.training.epochs) == (0.05, 2)
 
 
+def test_a_data_set_by_another_name_brings_its_backbone(tmp_path: Path) -> None:
+    parts = {"stream": {"dataset": "cifar10", "scale": "first"}, "backbone": {"name": "resnet18", "weights": "random"}}
+    raw = small(datasets={"cifar10_resnet": parts})
+    raw["regimes"][1]["datasets"] = ["cifar10_resnet"]
+    plain, slow, _ = load_matrix(write_matrix_file(tmp_path, raw)).cells
+    assert (plain.dataset, plain.config.name) == ("cifar10_resnet", "small-cifar10_resnet-sgd")
+    assert plain.config.stream.dataset == slow.config.stream.dataset == "cifar10"
+    assert plain.config.backbone is not None
+    assert plain.config.backbone.name == "resnet18"
+
+
 def test_what_is_underneath_takes_the_place_of_naive(tmp_path: Path) -> None:
     raw = small()
     raw["regimes"][2] |= {"methods": ["naive", "naive+src", "average", "joint"]}
@@ -96,6 +107,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "data set in the base": (small(base={"stream": {"dataset": "mnist"}}), r"base.stream.dataset: .* keys of"),
     "data set in a regime": (small_with(set={"stream": {"dataset": "mnist"}}), r"slow.set.stream.dataset"),
     "data set": (small(datasets={"digit": {}}), r"datasets: unknown dataset 'digit'; did you mean 'digits'\?"),
+    "data set by another name": (
+        small(datasets={"small": {"stream": {"dataset": "digit"}}}),
+        r"datasets: unknown dataset 'digit'; did you mean 'digits'\?",
+    ),
+    "images without a backbone": (
+        small(datasets={"cifar10": {}}),
+        r"datasets.cifar10: .*add datasets.cifar10.backbone",
+    ),
+    "backbone of a regime": (small_with(set={"backbone": {}}), r"unknown key 'regimes.slow.set.backbone'"),
     "data set of a regime": (small_with(datasets=["mnist"]), r"regimes.slow.datasets: unknown 'mnist'; known: digits"),
     "method": (
         small(methods=["naive", "naive+scr"]),
