@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
-from src_plugin.drift import check_trained, drift_message
+from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, warn_user
 from src_plugin.head import Head
 from src_plugin.report import SleepReport
@@ -43,7 +43,8 @@ class SRCCallback(Callback):
 
     Use one callback for all the `fit` calls of a sequence of tasks: it remembers the running mean and the classes seen
     (and carries them in Lightning checkpoints). The classes that are new are those first met in this `fit`. After a fit
-    that used another output layer than earlier ones `auto` stays awake: with one head per task nothing competes.
+    that used another output layer than earlier ones `auto` stays awake: with one head per task nothing competes. Batch
+    norms of a frozen backbone are kept in eval mode, as `SRCPlugin` says.
 
     Args:
         config: A `SleepConfig` or the name of a preset; None is `auto`.
@@ -78,14 +79,14 @@ class SRCCallback(Callback):
         self.targets = targets
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
-        self._waking = Waking(head, needs_classes=not self.config.is_pure)
+        self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=not self.config.is_off)
         self._sleeps = 0
         self._saw_forward = False
         self._told: set[str] = set()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count recall of rehearsed classes anew."""
-        self._waking.begin_epoch()
+        """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
+        self._waking.begin_epoch(self._model(pl_module))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Watch the first forward pass of this batch."""
@@ -113,6 +114,7 @@ class SRCCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sleep."""
+        self._waking.let_go()
         if getattr(trainer, "interrupted", False):
             return
         waking = self._waking
@@ -132,9 +134,13 @@ class SRCCallback(Callback):
         if self.config.steps_at(self._sleeps) > 0:
             check_trained(pl_module)
         waking = self._waking
-        below = waking.trained_below(self._model(pl_module), head)
-        if below:
-            self._tell("backbone", drift_message(below, head))
+        model = self._model(pl_module)
+        below, buffers = waking.trained_below(model, head), waking.changed_below(model)
+        if not self.config.is_off:
+            if below:
+                self._tell("backbone", drift_message(below, head))
+            elif buffers:
+                self._tell("buffers", buffer_message(buffers, model, head))
         return sleep_head(
             head,
             waking.mean_input(),
@@ -142,7 +148,7 @@ class SRCCallback(Callback):
             generator=self._generator,
             inputs=waking.recent,
             index=self._sleeps,
-            backbone_trained=bool(below),
+            backbone_trained=bool(below or buffers),
             **waking.knowledge(),
         )
 
@@ -153,8 +159,9 @@ class SRCCallback(Callback):
             warn_user(f"SRCCallback: {message}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no hook behind."""
+        """Leave no hook and no mode behind."""
         self._waking.release()
+        self._waking.let_go()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next `fit` needs: running mean, classes seen, generator."""

@@ -166,6 +166,12 @@ class SleepConfig:
         return base + index * self.steps_growth if base else 0
 
     @property
+    def is_off(self) -> bool:
+        """Whether no sleep can change anything: all have zero steps, or every stage is off."""
+        steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
+        return not any(steps) or not (self.replay or self.settle or self.level)
+
+    @property
     def is_pure(self) -> bool:
         """Whether a sleep is nothing but SRC: no settling, no levelling."""
         return not (self.settle or self.level)

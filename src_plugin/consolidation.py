@@ -17,15 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from src_plugin import gates, settling
-from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, HeadNotFoundError, warn_user
+from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
-from src_plugin.kernel import simulate
 from src_plugin.noise import draw_noise
+from src_plugin.replaying import replay
 from src_plugin.report import SleepReport
-from src_plugin.stimulus import as_generator, check_mean_input, spike_probability, stimulus_chunks
+from src_plugin.stimulus import as_generator, check_mean_input
 from src_plugin.tracing import UNITS
 
 
@@ -184,7 +183,7 @@ def sleep_head(
 
     state = trained
     if config.replay:
-        state, spent = _replay(
+        state, spent = replay(
             head, trained, mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
         )
         facts.update(spent, steps=n_steps, strength=strength)
@@ -208,63 +207,6 @@ def sleep_head(
     ]
     head.write(state)
     return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
-
-
-def _replay(
-    head: Head,
-    trained: HeadState,
-    mean: NDArray[np.float64],
-    config: SleepConfig,
-    *,
-    n_steps: int,
-    strength: float,
-    generator: np.random.Generator,
-    inputs: Tensor | None,
-) -> tuple[HeadState, dict[str, Any]]:
-    """Stage A: the sleep itself. Returns the slept head and what was spent on it."""
-    probability = spike_probability(mean, config)
-    rule: Rule = calibrate(
-        head, trained, probability, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
-    )
-    weights: list[Any] = [w.numpy() for w in trained.weights]
-    potentials: list[Any] | None = None
-    counts = [np.zeros(n, dtype=np.int64) for n in head.sizes]
-    ups = np.zeros(len(weights), dtype=np.int64)
-    downs = np.zeros(len(weights), dtype=np.int64)
-    for spikes in stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch):
-        trace = simulate(
-            weights,
-            spikes,
-            scales=rule.scales,
-            thresholds=rule.thresholds,
-            inc=rule.inc,
-            dec=rule.dec,
-            decay=config.decay,
-            gate_width=config.gate_width,
-            inhibition=config.inhibition,
-            state=potentials,
-        )
-        weights, potentials = trace.weights, trace.potentials
-        counts = [a + b for a, b in zip(counts, trace.spike_counts, strict=True)]
-        ups += trace.potentiations
-        downs += trace.depressions
-    if not any(int(c.sum()) for c in counts[1:]):
-        warn_user(
-            "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
-            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
-        )
-    spent = {
-        "spikes": [int(c.sum()) for c in counts],
-        "rates": [float(c.mean() / n_steps) for c in counts],
-        "scales": list(rule.scales),
-        "thresholds": list(rule.thresholds),
-        "inc": list(rule.inc),
-        "dec": list(rule.dec),
-        "potentiations": [int(n) for n in ups],
-        "depressions": [int(n) for n in downs],
-    }
-    # The kernel's weights are transposed views, which are slow to be mixed with others.
-    return trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]), spent
 
 
 def _settle_and_level(

@@ -176,6 +176,18 @@ def layers_above(head: Head, record: Trace) -> list[nn.Linear]:
     return above
 
 
+def parts_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
+    """Return the names of the modules that a pass went through before the head, and of those that contain them."""
+    names = {module: name for name, module in model.named_modules()}
+    below: set[str] = set()
+    for module in record.order:
+        if module is head.layers[0]:
+            break
+        parts = names[module].split(".")
+        below.update(".".join(parts[:n]) for n in range(len(parts) + 1))
+    return below
+
+
 def _checked(
     model: nn.Module,
     names: Sequence[str],

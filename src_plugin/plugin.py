@@ -22,15 +22,15 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.consolidation import sleep_head
-from src_plugin.drift import check_trained, drift_message
+from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
 from src_plugin.finding import named_head
 from src_plugin.head import Head
 from src_plugin.memories import recall_of_memory
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
-from src_plugin.tracing import eval_mode
 from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
+from src_plugin.watching import head_inputs
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
@@ -47,13 +47,23 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
 
     In training it keeps a running mean of the head's input (a forward hook, training batches only); when an experience
     ends, the head sleeps on noise drawn from that mean, in place: parameters keep their identity and the optimizer its
-    state, everything below the head stays bit-identical, train and eval modes are kept, and nothing is drawn from
+    state, everything below the head stays bit-identical, a sleep keeps train and eval modes, and nothing is drawn from
     global random states. No example is stored. While an experience lasts, a copy of the head's parameters at its first
     training iteration and about 1000 current inputs of the head are held as well; both are dropped after the sleep.
 
     Biases: a sleeping unit has no constant drive, as in the paper, whose networks have no biases: one would make units
     fire in silence and blame their inputs for it. So the sleep itself ignores biases and leaves them alone; settling
     then moves them together with the weights.
+
+    Batch norm in a frozen backbone: Avalanche calls `model.train()`, and then running statistics move although no
+    parameter does, and the mean input of earlier experiences no longer fits. So if there are parameters below the head
+    and none of them requires a gradient, norm layers with running statistics are put back into eval mode until `train`
+    ends (this alone changes what training does), and the backbone stays bit-identical. Dropout stays as it is: the mean
+    input is what comes out behind it. The head must be known before anything moves, so the first batch passes once
+    more, in eval mode. No mode is touched with zero steps, with every stage off, or with a `reference`. Whatever else
+    changes a floating-point buffer below the head is warned of once: a backbone whose parameters could be trained but
+    are not, or plugins that call `model.train()` themselves (GEM, A-GEM, MAS). The warning shows how to keep a backbone
+    in eval mode whoever calls.
 
     Models with one head per task (Avalanche's `MultiTaskModule`: `as_multitask`, `MTSimpleMLP`, ...): a network that is
     told the task never lets classes of different tasks compete, so `auto` has nothing to balance and stays awake; the
@@ -128,7 +138,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self.reference = reference
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
-        self._waking = Waking(head, needs_classes=not self.config.is_pure)
+        holds = reference is None and not self.config.is_off
+        self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=holds)
         self._experiences = 0
         self._sub_experiences = 0
         self._told: set[str] = set()
@@ -172,8 +183,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         return {**self.__dict__, "_run": None}
 
     def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
-        """Count recall of rehearsed classes anew."""
-        self._waking.begin_epoch()
+        """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
+        self._waking.begin_epoch(None if self._has_task_heads(strategy.model) else strategy.model)
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Watch this forward pass."""
@@ -183,6 +194,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Note what it showed."""
         self._waking.end_forward(strategy.model, strategy.mb_output, strategy.mb_y)
+
+    def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Leave modes as training left them."""
+        self._waking.let_go()
 
     # -- sleep --------------------------------------------------------------------------------------------------
 
@@ -222,8 +237,12 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
             mean = inputs.mean(0, dtype=torch.float64).numpy()
         below = waking.trained_below(strategy.model, head)
-        if below and self.reference is None:  # a reference passes through the backbone as it is now
-            self._tell("backbone", drift_message(below, head))
+        buffers = waking.changed_below(strategy.model)
+        if self.reference is None and not self.config.is_off:  # a reference passes through the backbone as it is now
+            if below:
+                self._tell("backbone", drift_message(below, head))
+            elif buffers:
+                self._tell("buffers", buffer_message(buffers, strategy.model, head))
         known = waking.knowledge()
         if self.config.rehearsal_gate and known["recall"] is None and known["old_classes"] and known["new_classes"]:
             both = (*known["old_classes"], *known["new_classes"])
@@ -237,7 +256,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             inputs=inputs,
             index=len(self.reports),
             **known,
-            backbone_trained=bool(below),
+            backbone_trained=bool(below or buffers),
         )
         self.reports.append(report)
         trigger_plugins(strategy, "after_sleep")
@@ -332,20 +351,3 @@ def shared_layers(model: nn.Module) -> list[str]:
     heads = [part for part in model.modules() if isinstance(part, MultiHeadClassifier)]
     own = {layer for part in heads for layer in part.modules()}
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer not in own]
-
-
-def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:
-    """Return what reaches the head when the model sees `inputs`; eval mode, modes restored; CPU, shape (n, n_0)."""
-    caught: list[Tensor] = []
-
-    def catch(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        caught.append((args[0] if args else named["input"]).detach().reshape(-1, head.sizes[0]).cpu())
-
-    handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
-    try:
-        with eval_mode(model), torch.no_grad():
-            for batch in inputs.split(512):
-                model(batch.to(device))
-    finally:
-        handle.remove()
-    return torch.cat(caught)

@@ -39,7 +39,8 @@ class SleepReport:
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
         weight_norm: Norm of each layer's weights before, (L).
-        backbone_trained: Whether parameters below the head were trained, so that earlier means fit less.
+        backbone_trained: Whether parameters below the head were trained, or buffers there changed (running
+            statistics of batch norm), so that earlier means fit less.
         seconds: Wall time.
     """
 

@@ -76,6 +76,7 @@ class Trace(TorchFunctionMode):
         linears: The node of each Linear module's last call.
         linear_inputs: Input of each Linear module in its last call.
         calls: Number of calls of each Linear module.
+        order: Modules without children, and those that can stand in a head, in the order of their first calls.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -84,6 +85,7 @@ class Trace(TorchFunctionMode):
         self.linears: dict[nn.Module, Node] = {}
         self.linear_inputs: dict[nn.Module, Tensor] = {}
         self.calls: dict[nn.Module, int] = {}
+        self.order: dict[nn.Module, None] = {}
         self._model = model
         self._names = {module: name for name, module in model.named_modules()}
         self._made: Any = WeakIdKeyDictionary()
@@ -113,6 +115,7 @@ class Trace(TorchFunctionMode):
         return output
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.order.setdefault(module)
         if self._inside is None:
             self._inside = module
             if isinstance(module, nn.Linear):
@@ -183,10 +186,15 @@ def trace(model: nn.Module, *args: Any, **kwargs: Any) -> Trace:
 
     Modes of all modules are restored and nothing is drawn from the global random state.
     """
+    return trace_forward(model, model.forward, *args, **kwargs)
+
+
+def trace_forward(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Trace:
+    """Do what `trace` does with the model's own `forward`, where another stands in for it."""
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     record = Trace(model)
     with eval_mode(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
-        record.run(model.forward, *args, **kwargs)
+        record.run(forward, *args, **kwargs)
     return record
 
 

@@ -31,3 +31,18 @@ def nights(monkeypatch):
 
     monkeypatch.setattr(plugin_module, "sleep_head", watched)
     return given
+
+
+@pytest.fixture
+def fit_nights(monkeypatch):
+    """What every sleep of SRCCallback was given; the sleep itself is the real one."""
+    from src_plugin import callback as callback_module
+
+    given, real = [], callback_module.sleep_head
+
+    def watched(head, mean, config, **settings):
+        given.append(SimpleNamespace(mean=mean, state=head.read(), **settings))
+        return real(head, mean, config, **settings)
+
+    monkeypatch.setattr(callback_module, "sleep_head", watched)
+    return given

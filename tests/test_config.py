@@ -148,6 +148,22 @@ def test_length_of_the_kth_sleep(config, lengths):
     assert [config.steps_at(k) for k in range(4)] == lengths
 
 
+OFF = {
+    "zero steps": ({"steps": 0}, True),
+    "zero steps, each": ({"steps": (0, 0), "steps_growth": 10}, True),
+    "zero steps at first": ({"steps": (0, 5)}, False),
+    "every stage": ({"replay": False, "settle": False, "level": False}, True),
+    "all but levelling": ({"replay": False, "settle": False}, False),
+    "all but replay": ({"settle": False, "level": False}, False),
+    "nothing": ({}, False),
+}
+
+
+@pytest.mark.parametrize(("settings", "is_off"), OFF.values(), ids=OFF)
+def test_a_config_is_off_if_no_sleep_can_change_anything(settings, is_off):
+    assert SleepConfig(**settings).is_off is is_off
+
+
 def test_a_sleep_is_pure_if_nothing_settles_or_levels():
     assert SleepConfig(settle=False, level=False).is_pure
     assert not SleepConfig(settle=True, level=False).is_pure

@@ -156,7 +156,7 @@ def test_an_interrupted_sleep_leaves_the_trained_network(monkeypatch):
         seen.append(copies(model))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("src_plugin.consolidation.simulate", interrupted)
+    monkeypatch.setattr("src_plugin.replaying.simulate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build(SRCPlugin(QUICK), model=model).train(benchmark().train_stream[0])
     assert changed(model, seen[0]) == []

@@ -1,0 +1,126 @@
+"""ClassLedger: which classes are new, which came back, and how well those that are rehearsed are recalled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src_plugin.errors import ConfigError
+
+
+class ClassLedger:
+    """Keeps account of the classes in training batches.
+
+    Args:
+        needs_classes: Refuse targets that are not class numbers (pure SRC takes any, and then knows no classes).
+
+    Attributes:
+        has_classes: Whether the targets of this experience are class numbers.
+        seen: Classes of experiences that ended in a sleep.
+        new: Classes first met since the last sleep.
+        shown: All classes since the last sleep, those that came back or were rehearsed too.
+    """
+
+    def __init__(self, *, needs_classes: bool = True) -> None:
+        self.needs_classes = needs_classes
+        self.has_classes = False
+        self.seen: set[int] = set()
+        self.new: set[int] = set()
+        self.shown: set[int] = set()
+        self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
+
+    def begin_epoch(self) -> None:
+        """Start to count recall of rehearsed classes anew."""
+        self._rehearsed.clear()
+
+    def open(self, outputs: Any, targets: Any) -> None:
+        """Look at the first batch of an experience, which tells whether targets are class numbers.
+
+        Raises:
+            ConfigError: They are not, and must be.
+        """
+        are = isinstance(targets, Tensor) and isinstance(outputs, Tensor) and (targets.ndim, outputs.ndim) == (1, 2)
+        are = are and not (targets.is_floating_point() or targets.is_complex())
+        if not are and self.needs_classes:
+            what = f"type {type(targets).__name__}"
+            if isinstance(targets, Tensor):
+                what = f"shape {tuple(targets.shape)} and type {targets.dtype}"
+            raise ConfigError(
+                f"targets of {what} are not class numbers, so there are no old and new classes to balance: only pure "
+                "SRC applies, SleepConfig.preset('src_only')"
+            )
+        self.has_classes = are
+
+    def note(self, outputs: Tensor, targets: Tensor, *, names: Sequence[str], n_outputs: int) -> None:
+        """Note the classes of a batch, if they are classes.
+
+        Args:
+            outputs: What the model answered, shape (n, classes).
+            targets: Class numbers, shape (n,).
+            names: The head's layers, for messages.
+            n_outputs: How many outputs the head has.
+
+        Raises:
+            ConfigError: The head has no output for one of them, and must have.
+        """
+        if not self.has_classes:
+            return
+        targets = targets.detach()
+        shown = set(torch.unique(targets).tolist())
+        missing = sorted(c for c in shown if not 0 <= c < min(outputs.shape[1], n_outputs))
+        if missing and self.needs_classes:
+            raise ConfigError(
+                f"targets {missing} have no output: the head {list(names)} has {n_outputs}. Give "
+                "the model an output for every class and number the classes from 0; if targets are not class numbers, "
+                "only pure SRC applies, SleepConfig.preset('src_only')"
+            )
+        if missing:  # whole numbers that are no classes; a pure sleep does not ask
+            self.has_classes, self.new, self.shown = False, set(), set()
+            return
+        self.new.update(shown - self.seen)
+        self.shown.update(shown)
+        if self.seen:
+            seen = torch.tensor(sorted(self.seen), device=targets.device)
+            known = torch.tensor(sorted(self.seen | self.new), device=outputs.device)
+            old = torch.isin(targets, seen)
+            if bool(old.any()):
+                usable = known[known < outputs.shape[1]]
+                right = usable[outputs.detach()[:, usable].argmax(1)].to(targets.device) == targets
+                self._rehearsed.append(torch.stack([old.sum(), (old & right).sum()]).cpu())
+
+    @property
+    def recall(self) -> float | None:
+        """Share of rehearsed samples classified rightly in the second half of the last epoch; None without any."""
+        if not self._rehearsed:
+            return None
+        half = torch.stack(self._rehearsed[len(self._rehearsed) // 2 :]).sum(0)
+        return float(half[1] / half[0])
+
+    def knowledge(self) -> dict[str, Any]:
+        """Return what `sleep_head` wants to know of classes, by its own argument names.
+
+        Old classes are those that training may have overwritten. If most of the earlier classes were shown, they were
+        rehearsed: all of them are old, and their recall says how well it went. If some came back while most stayed
+        away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
+        is new, nothing is to be balanced.
+        """
+        back = self.seen & self.shown
+        away = self.seen - self.shown
+        returned = bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
+        new, old = (self.shown, away) if returned else (self.new, self.seen)
+        return {
+            "new_classes": tuple(sorted(new)) if self.has_classes else None,
+            "old_classes": tuple(sorted(old)),
+            "returned_classes": tuple(sorted(back)) if returned and self.has_classes else (),
+            "recall": None if returned else self.recall,
+        }
+
+    def close(self, *, slept: bool) -> None:
+        """End the experience; False defers the sleep, and the list of new classes waits for the next one."""
+        self._rehearsed = []
+        if slept:
+            self.seen |= self.new
+            self.new, self.shown = set(), set()

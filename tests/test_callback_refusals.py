@@ -1,0 +1,75 @@
+"""SRCCallback refuses what cannot sleep in the first batch, before any weight changed."""
+
+import pytest
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from callback_samples import ADVICE, PURE, QUICK, Part, Whole, data, fit
+from models import N_CLASSES, N_INPUTS, changed, copies, hooks, mlp
+from src_plugin.callback import SRCCallback
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+
+pytestmark = ADVICE
+
+
+class OnlyInputs(Whole):
+    def training_step(self, batch, batch_idx):
+        return self(batch[0]).square().sum()
+
+
+def test_a_batch_without_targets_asks_where_they_are():
+    module = OnlyInputs()
+    state = copies(module)
+    with pytest.raises(ConfigError, match=r"no targets in a batch.*SRCCallback\(targets=lambda batch"):
+        fit(module, SRCCallback(QUICK), dataset=TensorDataset(data([0]).tensors[0]))
+    assert changed(module, state) == []
+
+
+def test_a_pure_sleep_needs_no_targets():
+    callback = SRCCallback(PURE)
+    fit(OnlyInputs(), callback, dataset=TensorDataset(data([0]).tensors[0]), max_epochs=1)
+    assert callback.reports[0].decision == "slept"
+
+
+def test_a_training_step_that_never_calls_the_model_asks_for_its_name():
+    with pytest.raises(HeadNotFoundError, match=r"never called Part; name.*SRCCallback\(model='net'\)"):
+        fit(Part(), SRCCallback(QUICK))
+
+
+def test_an_unknown_part_is_refused_with_those_there_are():
+    with pytest.raises(SRCError, match=r"SRCCallback\(model='nett'\): Whole has no such [a-z]+; it has \['net'\]"):
+        fit(Whole(), SRCCallback(QUICK, model="nett"))
+
+
+def test_negative_inputs_are_refused_before_any_weight_changed():
+    module, (x, y) = Whole(), data([0, 1]).tensors
+    state = copies(module)
+    with pytest.raises(StimulusError, match=r"negative at 12 of 12 inputs.*Scale the features"):
+        fit(module, SRCCallback(QUICK), dataset=TensorDataset(x - 2.0, y))
+    assert changed(module, state) == []
+    assert hooks(module) == 0
+
+
+def test_a_model_without_a_head_is_refused_before_any_weight_changed():
+    module = Whole(nn.Sequential(mlp(N_INPUTS, N_CLASSES), nn.Tanh()))
+    state = copies(module)
+    with pytest.raises(HeadNotFoundError, match=r"'net.1' \(Tanh\)"):
+        fit(module, SRCCallback(QUICK))
+    assert changed(module, state) == []
+    assert hooks(module) == 0
+
+
+class Bypass(nn.Module):
+    """Has a head, and does not use it."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.head = nn.Linear(N_INPUTS, N_CLASSES), nn.Linear(N_INPUTS, N_CLASSES)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_a_fit_of_which_nothing_passed_the_head_is_refused():
+    with pytest.raises(StimulusError, match="this fit trained on nothing"):
+        fit(Whole(Bypass()), SRCCallback(QUICK, head="net.head"))
