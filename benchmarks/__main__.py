@@ -1,7 +1,7 @@
 """Command line of the laboratory: parses what is asked for, and calls `commands.py`.
 
-run | search | regimes | table | report | verify | submit | features | pretrain | wandb-sync | kernel. Errors of the
-project's own become one line.
+run | search | regimes | table | report | verify | submit | features | pretrain | wandb-sync | config-reference | kernel
+| overhead. Errors of the project's own become one line.
 """
 
 from __future__ import annotations
@@ -101,8 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
     _add_wandb(sync)
 
+    reference = commands.add_parser("config-reference", help="print the page of all keys of a config")
+    reference.add_argument("--write", type=Path, metavar="FILE", help="write it there instead")
+
     kernel = commands.add_parser("kernel", help="time the kernel's backends", add_help=False)
     kernel.add_argument("arguments", nargs=argparse.REMAINDER)
+    overhead = commands.add_parser("overhead", help="time what a suite costs beyond training and sleep", add_help=False)
+    overhead.add_argument("arguments", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -112,7 +117,9 @@ def _add_conditions(command: argparse.ArgumentParser, *, seeds: Sequence[int] = 
     usual = " ".join(map(str, seeds))
     add("--seeds", nargs="+", type=int, default=list(seeds), metavar="N", help=f"default: {usual}")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="folder of records; default: runs")
-    add("--workers", type=int, default=1, metavar="N", help="runs made at the same time, in processes; default: 1")
+    many = "runs made at the same time, in processes; default: 1, on a cluster as many as it has room for"
+    add("--workers", type=int, metavar="N", help=many)
+    add("--cluster", metavar="ADDRESS", help="make them on a Ray cluster: auto, host:port or ray://host:port")
     threads = "threads of torch; default: torch's own choice, with more workers one each"
     add("--threads", type=int, metavar="N", help=threads)
     add("--dry-run", action="store_true", help="check the configs, say what would run, and stop")
@@ -157,9 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.kernel_speed import main as time_kernel
 
         return int(time_kernel(given[1:]) or 0)
-    options = _parser().parse_args(given)
     # Avalanche's quadratic-programming solvers, which nothing here uses, complain at import.
     warnings.filterwarnings("ignore", message="no QP solver found", category=UserWarning)
+    if given[:1] == ["overhead"]:
+        from benchmarks.overhead import main as time_overhead
+
+        return time_overhead(given[1:])
+    options = _parser().parse_args(given)
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own; 80 columns would cut the table
         console = Console(width=120)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # what these import takes seconds, and complains until `main`
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.config_files import load_config
-    from benchmarks.suite import plan
+    from benchmarks.suite import by_seed, plan
 
     loaded = [load_config(path, changes=options.changes) for path in options.configs]
     configs = {config.name: config for config in loaded}
@@ -33,9 +33,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         strategies = list(dict.fromkeys(options.strategies or config.strategies))
         _check(config, strategies, options)
         jobs += plan(config, strategies=strategies, seeds=seeds, out=options.out)
-    jobs.sort(key=lambda job: seeds.index(job.seed))  # stable: comparisons are complete as early as possible
+    jobs = by_seed(jobs, seeds)
     if options.dry_run:
-        return _say_what_would_run(jobs, console)
+        return _say_what_would_run(jobs, options, console)
     records = _run_jobs(jobs, options, console)
 
     from benchmarks.picture import draw
@@ -61,7 +61,7 @@ def _search(options: argparse.Namespace, console: Console) -> int:
     trials = plan_search(config, strategies=strategies, seeds=seeds, out=options.out)
     jobs = [job for trial in trials for job in trial.jobs]
     if options.dry_run:
-        return _say_what_would_run(jobs, console)
+        return _say_what_would_run(jobs, options, console)
     records = _run_jobs(jobs, options, console)
     found = choose(trials, dict(zip(jobs, records, strict=True)))
     console.print(make_search_table(found, f"{config.name}: the first experiences, training images held out"))
@@ -90,7 +90,7 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
     jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
     if options.dry_run:
-        return _say_what_would_run(jobs, console)
+        return _say_what_would_run(jobs, options, console)
     made = [] if options.table_only else _run_jobs(jobs, options, console)
     every = plan_matrix(matrix, methods=None, seeds=seeds, out=out)
     records = [read_record(job.path) for job in every if job.path.exists()]
@@ -110,9 +110,10 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     return 1 if any(record.status == "failed" for record in made) else 0
 
 
-def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
+def _say_what_would_run(jobs: Sequence[Job], options: argparse.Namespace, console: Console) -> int:
     from benchmarks.suite import expected_seconds, read_done
 
+    _check_splits(jobs, options)
     is_one = len({job.config.name for job in jobs}) == 1
     todo = []
     for job in jobs:
@@ -121,8 +122,7 @@ def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
         name = job.name if is_one else job.full_name
         state = "done" if is_done else "to run"
         console.print(f"{state:>6}  {name}  {job.path}", soft_wrap=True, highlight=False, markup=False)
-    expected = [expected_seconds(job) for job in todo]
-    known = [seconds for seconds in expected if seconds is not None]
+    known = [seconds for seconds in expected_seconds(todo) if seconds is not None]
     cost = f"{len(todo)} of {len(jobs)} runs to make"
     if known:
         cost += f"; by the runs of other seeds {sum(known) / 60:.1f} min, one after the other"
@@ -135,6 +135,12 @@ def _say_what_would_run(jobs: Sequence[Job], console: Console) -> int:
 def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console) -> list[Record]:
     from benchmarks.suite import run_suite
 
+    _check_splits(jobs, options)
+    wandb = _wandb(options, beside=options.out, n_runs=len(jobs))
+    if wandb is not None:
+        from benchmarks.wandb_settings import announce
+
+        announce(wandb, records=options.out, console=console)
     return run_suite(
         jobs,
         console=console,
@@ -142,8 +148,17 @@ def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console
         device=options.device,
         threads=options.threads,
         workers=options.workers,
-        wandb=_wandb(options, beside=options.out, n_runs=len(jobs)),
+        cluster=options.cluster,
+        wandb=wandb,
     )
+
+
+def _check_splits(jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Refuse, before anything is computed, streams that cannot be cut as their configs say."""
+    from benchmarks.loading import check_dataset
+
+    for config in {id(job.config): job.config for job in jobs}.values():
+        check_dataset(config, places=_places(options), seeds=options.seeds)
 
 
 def _places(options: argparse.Namespace) -> Places:
@@ -172,7 +187,6 @@ def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Names
 
     check_dataset(config)
     _check_conditions(options)
-
     for strategy in strategies:
         find_row(strategy)
 
@@ -182,8 +196,10 @@ def _check_conditions(options: argparse.Namespace) -> None:
 
     if options.threads is not None and options.threads < 1:
         raise ConfigError(f"--threads must be 1 or more; got {options.threads}")
-    if options.workers < 1:
+    if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers must be 1 or more; got {options.workers}")
+    if options.workers == 1 and options.cluster is not None:
+        raise ConfigError("--workers 1 is this process alone; leave --cluster out, or give more --workers")
     if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
         raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
     _check_device(options.device)
@@ -353,6 +369,17 @@ def _submit(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _config_reference(options: argparse.Namespace, console: Console) -> int:
+    from benchmarks.config_reference import reference, write_reference
+
+    if options.write is None:
+        print(reference())
+        return 0
+    write_reference(options.write)
+    console.print(f"wrote {options.write}", highlight=False, markup=False)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "run": _run,
     "search": _search,
@@ -364,4 +391,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "features": _features,
     "pretrain": _pretrain,
     "wandb-sync": _wandb_sync,
+    "config-reference": _config_reference,
 }

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from benchmarks.data import DATASETS, dataset_title
 from benchmarks.features.config import BackboneConfig
 from src_plugin.config import SleepConfig
+from src_plugin.errors import did_you_mean
 from strategies import Settings, find_row, sleep_of
 
 Positive = Annotated[int, Field(ge=1)]
@@ -30,7 +32,8 @@ class StreamConfig(Section):
     """Which images come in which order; one of the five fields after `folder` says how the stream is split.
 
     Attributes:
-        dataset: A name of `benchmarks.data.DATASETS`, or of `benchmarks.features.image_sets.IMAGE_SETS`.
+        dataset: A name of `benchmarks.data.DATASETS` (pixels), or of `benchmarks.features.image_sets.IMAGE_SETS`
+            (images, which a backbone takes).
         folder: Of `dataset: image_folder`: one or several folders or zips of `split/class/image`, e.g. [photos.zip].
         n_experiences: Number of experiences with equally many classes each.
         classes_per_experience: Classes of each experience.
@@ -51,6 +54,14 @@ class StreamConfig(Section):
             searches, which see no test image.
         task_labels: Task-incremental: the number of the experience is given with each image, in use as well, and each
             has output units of its own.
+
+    Example:
+        dataset: image_folder
+        folder: [photos.zip]
+        n_experiences: 5
+        class_order: seeded
+        images_per_experience: 0.5
+        scale: first
     """
 
     dataset: str
@@ -68,6 +79,11 @@ class StreamConfig(Section):
     validation: bool = False
     task_labels: bool = False
 
+    @property
+    def title(self) -> str:
+        """What the data set is called where people read it, see `benchmarks.data.dataset_title`."""
+        return dataset_title(self.dataset, self.folder)
+
     @model_validator(mode="after")
     def _states_one_split(self) -> StreamConfig:
         ways = ("n_experiences", "classes_per_experience", "experiences", "permutations", "then")
@@ -77,8 +93,15 @@ class StreamConfig(Section):
             raise ValueError(f"give one of them: {', '.join(ways)} (null clears an inherited one); here is {said}")
         if given[0] in ways[2:] and (self.class_order != "fixed" or self.task_labels):
             raise ValueError(f"{given[0]} leaves no choice of class_order (leave it fixed), and takes no task_labels")
-        if (self.dataset == "image_folder") != (self.folder is not None):
-            raise ValueError("dataset: image_folder needs folder: [...], and no other data set takes one")
+        if self.dataset == "image_folder" and self.folder is None:
+            raise ValueError("dataset: image_folder needs folder: [...], e.g. folder: [photos.zip]")
+        if self.dataset != "image_folder" and self.folder is not None:
+            from benchmarks.features.image_sets import IMAGE_SETS  # here, because it takes a while to import
+
+            known = {*DATASETS, *IMAGE_SETS}
+            if self.dataset not in known:
+                raise ValueError(f"dataset: unknown data set {self.dataset!r}{did_you_mean(self.dataset, known)}")
+            raise ValueError(f"folder is for dataset: image_folder, and {self.dataset} is found by its own name")
         if self.images_per_experience is not None and (self.permutations or self.then):
             raise ValueError("images_per_experience is for streams that are cut by classes; use samples_per_experience")
         if self.images_per_experience is not None and self.samples_per_experience is not None:
@@ -100,6 +123,10 @@ class ModelConfig(Section):
         dropout_style: "inverted" (PyTorch: scaled in training) or "paper" (scaled in use, by 1 - p).
         output: "linear", or "relu": rectified outputs whose gradient is 1 everywhere.
         init_half_range: Draw all weights from U(-a, a); None for PyTorch's own initialisation.
+
+    Example:
+        hidden: [200, 100]
+        dropout: 0.25
     """
 
     kind: Literal["mlp", "simple_mlp"] = "mlp"
@@ -121,7 +148,23 @@ class ModelConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How each experience is learnt. Momentum and weight decay as in torch.optim; momentum for SGD only."""
+    """How each experience is learnt.
+
+    Attributes:
+        optimizer: One of torch.optim.
+        lr: Its learning rate.
+        momentum: As in torch.optim.SGD; for "sgd" only.
+        weight_decay: As in torch.optim.
+        batch_size: Images per update.
+        epochs: Passes over the images of each experience.
+        loss: "cross_entropy", or "squared_error" between outputs and one-hot labels.
+
+    Example:
+        optimizer: adam
+        lr: 0.001
+        batch_size: 64
+        epochs: 2
+    """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Annotated[float, Field(gt=0)]
@@ -147,6 +190,10 @@ class SleepSection(Section):
         reference: Where mean input and scales come from: "none" for the plugin's own running mean, "seen_classes" for
             all training images of all classes seen so far, also those not trained on (the authors' code).
         every: Sleep after every so many experiences.
+
+    Example:
+        preset: auto
+        set: {depth: 0.5, steps: 1200}
     """
 
     preset: str = "auto"
@@ -165,7 +212,12 @@ class SleepSection(Section):
 
 
 class SettingsSection(Section):
-    """Numbers of the methods underneath; see `strategies.Settings`, whose defaults these are."""
+    """Numbers of the methods underneath; see `strategies.Settings`, whose defaults these are.
+
+    Example:
+        memory_size: 500
+        ewc_lambda: 1000
+    """
 
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = Settings.memory_fraction
     memory_size: Positive | None = Settings.memory_size
@@ -187,7 +239,26 @@ class SettingsSection(Section):
 
 
 class RunConfig(Section):
-    """One benchmark: a stream, a network, its training, and the strategies to compare on it."""
+    """One benchmark: a stream, a network, its training, and the strategies to compare on it.
+
+    Attributes:
+        name: Of the folder of its records and of its table; without it, and where it is inherited, the file's own name.
+        description: A sentence on what it is.
+        source: Where its numbers are from, e.g. an article and its table.
+        stream: Which images come in which order.
+        backbone: A frozen network below the head; None learns the pixels themselves.
+        model: The network that learns, the head.
+        training: How each experience is learnt.
+        sleep: The sleep of strategies that end in "+src".
+        settings: Numbers of the methods underneath.
+        strategies: What is compared: names of `strategies.STRATEGIES`, each alone or followed by "+src" and the like,
+            e.g. [naive, naive+src, rehearsal+src, joint].
+
+    Example:
+        extends: configs/base.yaml
+        stream: {dataset: mnist, n_experiences: 5}
+        strategies: [naive, naive+src, joint]
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     description: str = ""

@@ -6,6 +6,7 @@ device and the place of the data are given on the command line, so no file is co
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -15,9 +16,13 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from benchmarks.config import RunConfig, SleepSection
+from benchmarks.config import RunConfig, Section, SleepSection
+from benchmarks.config_words import annotations_of, choices_of, in_words, section_in
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
+
+SHOWN = 80
+"""Characters of a wrong value that a message shows."""
 
 
 def load_config(path: Path, *, changes: Sequence[str] = ()) -> RunConfig:
@@ -139,16 +144,65 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) -> str:
-    """Say which key of which file is wrong, and why."""
+    """Say which key of which file is wrong, what it must be, and what was given.
+
+    Args:
+        error: Of `RunConfig` or another Section.
+        chain: The files that were merged, in this order, and what each holds.
+    """
+    sections = {section.__name__: section for section in Section.__subclasses__()}
     first = error.errors()[0]
-    keys = [part for part in first["loc"] if isinstance(part, str)]
-    path = next((file for file, raw in reversed(chain) if _has(raw, keys)), chain[-1][0])
-    value = first["input"]
-    hint = ""
-    if isinstance(value, str) and first["type"].startswith("float"):
-        hint = "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
-    got = "" if isinstance(value, dict) else f" (got {value!r})"
-    return f"{path}: {'.'.join(keys) or 'config'}: {first['msg']}{got}{hint}"
+    keys, annotation = _walk(sections.get(error.title, RunConfig), first["loc"])
+    path, raw = next(((file, raw) for file, raw in reversed(chain) if _has(raw, keys)), chain[-1])
+    where = f"{path}: {'.'.join(keys) or 'config'}"
+    if first["type"] == "value_error":  # from a validator of ours, which has its own words
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key {first['loc'][-1]!r}"
+    if annotation is None:
+        return f"{where}: {first['msg']} (got {first['input']!r})"
+    if first["type"] == "missing":
+        return f"{where}: is missing; it must be {in_words(annotation)}"
+    value: Any = raw
+    for key in keys:
+        value = value[key] if isinstance(value, Mapping) and key in value else first["input"]
+    return f"{where}: must be {in_words(annotation)} (got {_given(value)}{_hint(value, annotation)})"
+
+
+def _walk(section: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], Any]:
+    """Return the keys that pydantic's place of an error begins with, and the annotation of the last of them."""
+    keys: list[str] = []
+    annotation: Any = section
+    for part in loc:
+        inner = section_in(annotation)
+        if inner is None or part not in inner.model_fields:
+            break
+        keys.append(str(part))
+        annotation = annotations_of(inner)[str(part)]
+    return keys, annotation if keys else None
+
+
+def _given(value: object) -> str:
+    """Return a value as YAML has it, cut off where it is long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def _hint(value: object, annotation: Any) -> str:
+    """Say what was probably meant."""
+    if not isinstance(value, str):
+        return ""
+    choices = choices_of(annotation)
+    if choices:
+        near = did_you_mean(value, choices)
+        return near if "mean" in near else ""
+    try:
+        float(value)
+    except ValueError:
+        return ""
+    if "e" in value.lower():
+        return "; YAML reads 1e-3 as text: write 0.001 or 1.0e-3"
+    return f"; in quotes it is a text: write {value}"
 
 
 def _has(raw: Any, keys: list[str]) -> bool:

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,23 @@ class DataError(SRCError, ValueError):
     """The images are not where they were looked for, or are not what they should be."""
 
 
+def dataset_title(name: str, folder: Sequence[str] | None = None) -> str:
+    """Return what a data set is called where people read it: images of one's own by their folders or zips.
+
+    Args:
+        name: Of the data set.
+        folder: Of an image_folder: its folders and zips, e.g. ["old/photos.zip", "new"] for "photos + new".
+    """
+    titles = [Path(part).name.removesuffix(".zip") or part for part in folder or ()]
+    return " + ".join(titles) or name
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images or features, and their labels.
 
     Attributes:
-        name: Key in DATASETS or IMAGE_SETS.
+        name: Key in DATASETS or IMAGE_SETS; of an image_folder what its folders are called.
         train_images: float32, shape (n_train, ...): pixels in [0, 1], in memory; or features, read batch by batch.
         train_labels: int64, shape (n_train,).
         test_images: float32, shape (n_test, ...).
@@ -232,6 +243,14 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "mnist": load_mnist,
     "fashion_mnist": load_fashion_mnist,
 }
+
+
+CLASS_SIZES: dict[str, tuple[int, ...]] = {
+    "digits": (133, 136, 133, 137, 136, 136, 136, 134, 131, 135),
+    "mnist": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    "fashion_mnist": (6000,) * 10,
+}
+"""Data set -> training images of each class, so that a stream can be checked before anything is read."""
 
 
 def load_dataset(name: str, *, data_root: Path | None = None, download: bool = False) -> Dataset:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write fails with where nothing more fits: a full disk, or a limit on what a user or a file may take."""
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
-from benchmarks.config import RunConfig
-from benchmarks.data import DATASETS, DataError, Dataset, load_dataset
+from benchmarks.config import RunConfig, StreamConfig
+from benchmarks.data import CLASS_SIZES, DATASETS, DataError, Dataset, load_dataset
 from benchmarks.features.config import BackboneConfig
 from src_plugin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmarks.features.images import ImageSet
 
 Loaded = TypeVar("Loaded")
@@ -46,15 +48,24 @@ class Places:
     n_nodes: int = 1
 
 
-def check_dataset(config: RunConfig) -> None:
-    """Refuse a data set that there is not, or that cannot go through the config's backbone.
+def check_dataset(config: RunConfig, *, places: Places | None = None, seeds: Sequence[int] = ()) -> None:
+    """Refuse a data set that there is not, or that cannot go through the backbone, or be split as the config says.
+
+    Nothing is read for it, but that a folder of images is listed.
+
+    Args:
+        config: Says which, how it is split, and which backbone it goes through.
+        places: Where an image_folder is; None leaves its split to `load_for`.
+        seeds: Of the runs, see `benchmarks.streams.check_split`.
 
     Raises:
         ConfigError: It names the nearest known one, or the cure.
+        DataError: An image_folder is not in any of the places, or has another layout.
     """
     from benchmarks.features.image_sets import IMAGE_SETS
 
-    for key, names in {"dataset": [config.stream.dataset], "then": config.stream.then or []}.items():
+    stream = config.stream
+    for key, names in {"dataset": [stream.dataset], "then": stream.then or []}.items():
         for name in names:
             if name not in DATASETS and name not in IMAGE_SETS:
                 near = did_you_mean(name, [*DATASETS, *IMAGE_SETS])
@@ -64,26 +75,74 @@ def check_dataset(config: RunConfig) -> None:
                     f"{config.name}: stream.{key}: {name} has pixels only, and a backbone takes image sets: "
                     f"{', '.join(IMAGE_SETS)}. Leave backbone out, or bring the images as an image_folder"
                 )
+    if config.backbone is not None and stream.permutations is not None:
+        raise ConfigError(
+            f"{config.name}: stream.permutations puts pixels into new orders; features have none, so leave backbone out"
+        )
+    known = _known_classes(stream, places)
+    if known is not None:
+        _check_split(config, *known, seeds=seeds)
 
 
-def load_for(config: RunConfig, places: Places, *, console: Console | None = None) -> Dataset:
+def _known_classes(stream: StreamConfig, places: Places | None) -> tuple[int, Sequence[int] | None] | None:
+    """Return the number of classes, and the training images of each; None for what is known once images are read."""
+    from benchmarks.features.image_sets import PUBLISHED
+
+    name = stream.dataset
+    if name in CLASS_SIZES:
+        return len(CLASS_SIZES[name]), CLASS_SIZES[name]
+    if name in PUBLISHED:
+        there = PUBLISHED[name]
+        n = there.n_classes
+        return n, [there.n_train // n] * n if there.balanced else None
+    if name == "image_folder" and places is not None:
+        images = _images(name, tuple(stream.folder or ()), places)
+        return len(images.class_names), _sizes(images.train.labels, len(images.class_names))
+    return None
+
+
+def _sizes(labels: Tensor, n_classes: int) -> list[int]:
+    return labels.bincount(minlength=n_classes).tolist()
+
+
+def _check_split(config: RunConfig, n_classes: int, sizes: Sequence[int] | None, *, seeds: Sequence[int]) -> None:
+    from benchmarks.streams import check_split  # here, because Avalanche takes seconds to import
+
+    try:
+        check_split(config.stream, n_classes=n_classes, sizes=sizes, seeds=seeds)
+    except ConfigError as error:
+        raise ConfigError(f"{config.name}: {error}") from error
+
+
+def load_for(
+    config: RunConfig, places: Places, *, console: Console | None = None, seeds: Sequence[int] = ()
+) -> Dataset:
     """Load the data of a config, with those that follow them; each once per process.
+
+    Before images are decoded or go through a backbone, it is checked that their classes can be split.
 
     Args:
         config: Says which, and which backbone they go through.
         places: Where they are.
         console: Where it is said that features are computed; None says nothing.
+        seeds: Of the runs, see `benchmarks.streams.check_split`.
 
     Raises:
         DataError: See `load_first`; or features on disk are not what was written.
-        ConfigError: See `benchmarks.features.dataset.on_features`.
+        ConfigError: See `benchmarks.features.dataset.on_features`; or the stream cannot be cut from these images.
     """
 
     def load(name: str) -> Dataset:
         if name in DATASETS:
             return _dataset(name, places)
-        folder = tuple(config.stream.folder or ()) if name == config.stream.dataset else ()
-        return _image_set(name, folder, config.backbone, places, console)
+        if name != config.stream.dataset:
+            return _image_set(name, (), config.backbone, places, console)
+
+        def check(labels: Tensor, n_classes: int) -> None:
+            _check_split(config, n_classes, _sizes(labels, n_classes), seeds=seeds)
+
+        folder = tuple(config.stream.folder or ())
+        return _image_set(name, folder, config.backbone, places, console, check=check)
 
     stream = config.stream
     return replace(load(stream.dataset), then=tuple(load(name) for name in stream.then or ()))
@@ -110,7 +169,7 @@ def _images(name: str, folder: tuple[str, ...], places: Places) -> ImageSet:
 def forget_loaded() -> None:
     """Free what this process has loaded."""
     _dataset.cache_clear()
-    _image_set.cache_clear()
+    _image_sets.clear()
 
 
 @cache
@@ -121,26 +180,44 @@ def _dataset(name: str, places: Places) -> Dataset:
     return load_first(load, places.data_roots, download=places.download)
 
 
-@cache
+_image_sets: dict[tuple[str, tuple[str, ...], BackboneConfig | None, Places], Dataset] = {}
+"""What `_image_set` has loaded."""
+
+
 def _image_set(
-    name: str, folder: tuple[str, ...], backbone: BackboneConfig | None, places: Places, console: Console | None
+    name: str,
+    folder: tuple[str, ...],
+    backbone: BackboneConfig | None,
+    places: Places,
+    console: Console | None,
+    *,
+    check: Callable[[Tensor, int], None] = lambda labels, n_classes: None,
 ) -> Dataset:
+    """Load an image set once; `check` sees its training labels before anything is decoded, and every time."""
     from benchmarks.features.dataset import as_pixels, on_features  # here, because timm and Lightning take seconds
 
+    key = (name, folder, backbone, places)
+    if key in _image_sets:
+        check(_image_sets[key].train_labels, _image_sets[key].n_classes)
+        return _image_sets[key]
     images = _images(name, folder, places)
+    check(images.train.labels, len(images.class_names))
     if backbone is None:
-        return as_pixels(images)
-    return on_features(
-        images,
-        backbone,
-        cache=places.features,
-        device=places.device,
-        workers=places.openers,
-        n_devices=places.n_devices,
-        n_nodes=places.n_nodes,
-        repair=places.repair,
-        console=console,
-    )
+        data = as_pixels(images)
+    else:
+        data = on_features(
+            images,
+            backbone,
+            cache=places.features,
+            device=places.device,
+            workers=places.openers,
+            n_devices=places.n_devices,
+            n_nodes=places.n_nodes,
+            repair=places.repair,
+            console=console,
+        )
+    _image_sets[key] = data
+    return data
 
 
 def load_first(load: Callable[[Path | None, bool], Loaded], roots: Sequence[Path], *, download: bool = False) -> Loaded:

@@ -215,7 +215,7 @@ def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def describe_matrix(records: Sequence[Record]) -> str:
     """Return one line saying over how many seeds and test images, with which versions and on what."""
-    seeds = sorted({record.seed for record in records})
+    seeds = sorted({record.seed for record in records if record.status in ("done", "diverged")})
     images = sorted({sum(record.n_test) for record in records if record.status == "done"})
     size = " to ".join(f"{n:,}" for n in dict.fromkeys((images[0], images[-1]))) if images else "no"
     which = ", ".join(map(str, seeds))

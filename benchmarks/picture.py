@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data import dataset_title
 from benchmarks.metrics import overall_accuracy
 from benchmarks.records import Record
 from benchmarks.tables import group_strategies, sleep_label
@@ -178,8 +179,9 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     counts = sorted({len(g) for g in panels.values()} | ({n_joint} if n_joint else set()))
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     dataset = record.config["stream"]["dataset"]
+    title = TITLES.get(dataset) or dataset_title(dataset, record.config["stream"].get("folder"))
     figure.suptitle(
-        f"{TITLES.get(dataset, dataset)}: {len(record.class_order)} classes in {len(record.n_test)} experiences, "
+        f"{title}: {len(record.class_order)} classes in {len(record.n_test)} experiences, "
         f"{seeds} seed{'' if counts == [1] else 's'}",
         fontsize=15,
         x=0.01,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,28 +23,12 @@ from benchmarks.environment import commit, hardware, versions
 from benchmarks.measuring import LossWatch, Rows, SleepListener, measure
 from benchmarks.metrics import pooled_accuracy
 from benchmarks.models import LOSSES, build_model, build_optimizer, on_backbone
+from benchmarks.observer import Observer, Watch
 from benchmarks.records import Record, Seconds, finite
 from benchmarks.streams import Stream, build_stream, split_classes
 from src_plugin.errors import ConfigError
 from src_plugin.report import SleepReport
 from strategies import TrainingSetup, build_strategy, find_row
-
-Watch = Callable[[int, int], None]
-
-
-class Observer(Protocol):
-    """Is told of every experience: its number, from 0, rows of both matrices, the sleep's report, times in s."""
-
-    def __call__(  # noqa: D102 - the class says it
-        self,
-        i: int,
-        *,
-        before: Sequence[float],
-        after: Sequence[float],
-        report: Mapping[str, Any] | None,
-        train_seconds: float | None,
-        sleep_seconds: float | None,
-    ) -> None: ...
 
 
 class ImpossibleError(ConfigError):
@@ -89,6 +73,7 @@ def run(
     watch: Watch | None = None,
     observe: Observer | None = None,
     checkpoint: Path | None = None,
+    head: tuple[str, bool | None] | None = None,
 ) -> Record:
     """Train one strategy on a stream and measure it after every experience, before and after every sleep.
 
@@ -103,6 +88,7 @@ def run(
         observe: Called with what was found after each experience; of a run that goes on, also with what was before.
         checkpoint: A file in which the run is kept after each experience but the last, and from which it goes on to
             the same numbers, if the file is of the same config, seed, code and machine; None keeps nothing.
+        head: Commit of the code and whether its tree was clean, where this process cannot know; None asks git.
 
     Returns:
         A record with status "done", or "diverged" if the weights stopped being finite; then the matrices end before.
@@ -138,7 +124,7 @@ def run(
         else None,
     )
     shared = {"images": stream.train_images, "tests": stream.tests, "data": data, "backbone": data.backbone}
-    key = {"config": resolve(config, strategy), "seed": seed, "device": device, **_provenance(device)}
+    key = {"config": resolve(config, strategy), "seed": seed, "device": device, **_provenance(device, head)}
     now = None if checkpoint is None else checkpoints.load(checkpoint, key=key, shared=shared)
     now = now or _begin(_build(strategy, setup), stream)
     error = None
@@ -214,7 +200,7 @@ def run(
             sleep=now.seconds[1],
             total=now.total_seconds + time.perf_counter() - started,
         ),
-        **_provenance(device),
+        **_provenance(device, head),
     )
 
 
@@ -309,13 +295,20 @@ def _kept_bytes(learner: Any) -> int:
     return sum(int(part.kept_bytes) for part in (learner, *learner.plugins) if hasattr(part, "kept_bytes"))
 
 
-def _provenance(device: str) -> dict[str, Any]:
-    head, is_clean = commit()
-    return {"versions": versions(), "commit": head, "tree_clean": is_clean, "hardware": hardware(device)}
+def _provenance(device: str, head: tuple[str, bool | None] | None) -> dict[str, Any]:
+    name, is_clean = head or commit()
+    return {"versions": versions(), "commit": name, "tree_clean": is_clean, "hardware": hardware(device)}
 
 
 def failed_record(
-    config: RunConfig, *, strategy: str, seed: int, error: Exception, seconds: float, device: str
+    config: RunConfig,
+    *,
+    strategy: str,
+    seed: int,
+    error: Exception,
+    seconds: float,
+    device: str,
+    head: tuple[str, bool | None] | None = None,
 ) -> Record:
     """Return the record of a run that ended in an exception: no numbers, and why.
 
@@ -328,6 +321,7 @@ def failed_record(
         error: The exception.
         seconds: How long it ran, in s.
         device: Where it ran.
+        head: See `run`.
     """
     skipped = isinstance(error, ImpossibleError)
     return Record(
@@ -341,5 +335,5 @@ def failed_record(
         experiences=[],
         n_test=[],
         seconds=Seconds(train=0.0, sleep=0.0, total=seconds if math.isfinite(seconds) else 0.0),
-        **_provenance(device),
+        **_provenance(device, head),
     )

@@ -26,6 +26,9 @@ from benchmarks.data import Dataset
 from benchmarks.selection import Source, batches, select
 from src_plugin.errors import ConfigError
 
+HELD_OUT = 6
+"""Of the training images of a class, one of so many is held out for `validation`."""
+
 
 @dataclass(frozen=True)
 class TestSet:
@@ -132,16 +135,56 @@ def split_classes(config: StreamConfig, *, n_classes: int, seed: int) -> list[li
     if sizes is None:
         n = config.n_experiences or 1
         if n_classes % n:
+            fitting = ", ".join(str(k) for k in range(1, n_classes + 1) if n_classes % k == 0)
             raise ConfigError(
-                f"{n_classes} classes do not split into {n} equal experiences; use classes_per_experience"
+                f"stream.n_experiences: the {n_classes} classes of {config.title} do not split into {n} equal "
+                f"experiences; give one of {fitting}, or classes_per_experience"
             )
         sizes = [n_classes // n] * n
     if sum(sizes) != n_classes:
-        raise ConfigError(f"classes_per_experience sums to {sum(sizes)}, but {config.dataset} has {n_classes} classes")
+        raise ConfigError(
+            f"stream.classes_per_experience sums to {sum(sizes)}, but {config.title} has {n_classes} classes"
+        )
     groups = [order[a:b] for a, b in pairwise(accumulate(sizes, initial=0))]
     if config.class_order == "seeded_experiences":
         return [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     return groups
+
+
+def check_split(
+    config: StreamConfig, *, n_classes: int, sizes: Sequence[int] | None = None, seeds: Sequence[int] = ()
+) -> None:
+    """Refuse a split that cannot be made of some classes; no image is needed for it.
+
+    Args:
+        config: How the stream is split.
+        n_classes: Labels are 0 to n_classes - 1.
+        sizes: Training images of each class; None if they are not known, and numbers of images are then not checked.
+        seeds: Of the runs; numbers of images can fit under one and not under another, where classes differ in size.
+            Without any, only what fits under none is refused.
+
+    Raises:
+        ConfigError: See `split_classes` and `draw_images`; or `first` asks for more experiences than there are.
+    """
+    classes = split_classes(config, n_classes=n_classes, seed=0)  # no seed decides whether it can be made
+    _check_first(config, len(classes))
+    if config.images_per_experience is None:
+        return
+    _for_each(config.images_per_experience, len(classes))
+    if sizes is None or not (seeds or config.experiences is None):
+        return
+    if config.validation:
+        sizes = [size - size // HELD_OUT for size in sizes]
+    if not seeds:  # were all classes as large as the largest: what fails then fails under every seed
+        sizes, seeds = [max(sizes)] * n_classes, (0,)
+    labels = torch.arange(n_classes).repeat_interleave(torch.tensor(sizes))
+    for seed in seeds:
+        _rows_of(config, labels, split_classes(config, n_classes=n_classes, seed=seed), seed=seed)
+
+
+def _check_first(config: StreamConfig, n_experiences: int) -> None:
+    if config.first is not None and config.first > n_experiences:
+        raise ConfigError(f"stream.first asks for {config.first} experiences, and the stream has {n_experiences}")
 
 
 def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: bool = False) -> Stream:
@@ -165,6 +208,7 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
     if at_once and config.first is not None:
         raise ConfigError("joint training has no first experiences; leave it out, or drop stream.first")
     classes = split_classes(config, n_classes=data.n_classes, seed=seed)
+    _check_first(config, len(classes))
     if config.validation:
         data = hold_out(data)
     if config.permutations is not None:
@@ -195,8 +239,6 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
             [as_avalanche(LabelledImages(test.images, test.labels)) for test in tests],
         )
     n = config.first
-    if n is not None and n > len(classes):
-        raise ConfigError(f"stream.first asks for {n} experiences, and the stream has {len(classes)}")
     return Stream(
         classes=classes[:n],
         train_stream=benchmark.train_stream[:n],
@@ -226,7 +268,7 @@ def hold_out(data: Dataset) -> Dataset:
     for label in range(data.n_classes):
         rows = _rows(data.train_labels, [label])
         rank[rows] = torch.arange(len(rows))
-    held = rank % 6 == 5
+    held = rank % HELD_OUT == HELD_OUT - 1
     return replace(
         data,
         train_images=select(data.train_images, ~held),
@@ -250,9 +292,7 @@ def draw_images(
     Raises:
         ConfigError: The list has not one entry for each experience, or a class has fewer images than are asked of it.
     """
-    each = list(wanted) if isinstance(wanted, Sequence) else [wanted] * len(there)
-    if len(each) != len(there):
-        raise ConfigError(f"stream.images_per_experience has {len(each)} entries for {len(there)} experiences")
+    each = _for_each(wanted, len(there))
     rng = np.random.default_rng([seed, 1])  # not the draws of the class order
     drawn = []
     for i, (part, classes) in enumerate(zip(each, there, strict=True)):
@@ -274,17 +314,21 @@ def draw_images(
     return drawn
 
 
+def _for_each(wanted: int | float | Sequence[int | float], n: int) -> list[int | float]:
+    """Return how many images, or which fraction of them, is wanted of each of n experiences."""
+    each = list(wanted) if isinstance(wanted, Sequence) else [wanted] * n
+    if len(each) != n:
+        raise ConfigError(f"stream.images_per_experience has {len(each)} entries for {n} experiences")
+    return each
+
+
 Cut = tuple[LabelledImages, list[range], list[TestSet]]
 """All training images, the rows of each experience among them, and what is measured."""
 
 
 def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]], seed: int) -> Cut:
-    """Cut by classes; the images of one that comes k times are cut into k equal parts, in file order."""
-    counts = Counter(label for group in classes for label in group)
-    left = {label: list(_rows(data.train_labels, [label]).tensor_split(k)) for label, k in counts.items()}
-    there = [[left[label].pop(0) for label in group] for group in classes]  # rows of each class of each experience
-    if config.images_per_experience is not None:
-        there = draw_images(config.images_per_experience, there, seed=seed)
+    """Cut by classes."""
+    there = _rows_of(config, data.train_labels, classes, seed=seed)
     kept = [torch.cat(rows).sort().values[: config.samples_per_experience] for rows in there]
     columns = [(i, group) for i, group in enumerate(_first_appearances(classes)) if group]
     tested = [_rows(data.test_labels, group) for _, group in columns]
@@ -302,6 +346,19 @@ def _split(config: StreamConfig, *, data: Dataset, classes: list[list[int]], see
     ]
     images = LabelledImages(select(data.train_images, torch.cat(kept)), torch.cat(labels), tasks=tasks)
     return images, _ranges([len(rows) for rows in kept]), tests
+
+
+def _rows_of(config: StreamConfig, labels: Tensor, classes: list[list[int]], *, seed: int) -> list[list[Tensor]]:
+    """Return the rows of each class of each experience that are to be trained on.
+
+    The images of a class that comes k times are cut into k equal parts, in file order.
+    """
+    counts = Counter(label for group in classes for label in group)
+    left = {label: list(_rows(labels, [label]).tensor_split(k)) for label, k in counts.items()}
+    there = [[left[label].pop(0) for label in group] for group in classes]
+    if config.images_per_experience is None:
+        return there
+    return draw_images(config.images_per_experience, there, seed=seed)
 
 
 def _permuted(config: StreamConfig, *, data: Dataset, seed: int) -> Cut:
@@ -322,7 +379,7 @@ def _permuted(config: StreamConfig, *, data: Dataset, seed: int) -> Cut:
 
 def _cross_modal(config: StreamConfig, *, data: Dataset) -> Cut:
     """Take all of one data set, then all of the next."""
-    sources, wanted = (data, *data.then), [config.dataset, *(config.then or ())]
+    sources, wanted = (data, *data.then), [config.title, *(config.then or ())]
     if [source.name for source in sources] != wanted:
         raise ConfigError(f"the stream is {wanted}, and data of {[source.name for source in sources]} were given")
     for source in data.then:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,57 +22,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmarks.attempt import Conditions, Job, attempt, done_record, work
 from benchmarks.config import RunConfig, resolve
+from benchmarks.data import Dataset
 from benchmarks.environment import commit
 from benchmarks.loading import Places, forget_loaded, load_for
-from benchmarks.records import Record, RecordError, config_hash, read_record, record_path, write_record
+from benchmarks.records import Record, RecordError, config_hash, read_record, record_path
 from benchmarks.regimes import Matrix
-from benchmarks.workers import run_in_processes
+from benchmarks.run_log import log_path
+from benchmarks.workers import Pool, processes, run_in_processes
 from src_plugin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from benchmarks.runner import Observer
-    from benchmarks.wandb_logger import RunLog
+    from benchmarks.cluster import Cluster
     from benchmarks.wandb_settings import WandbSettings
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run to be made, and where its record belongs."""
-
-    strategy: str
-    seed: int
-    path: Path
-    config: RunConfig = field(repr=False, compare=False)  # its hash stands in the path
-
-    @property
-    def name(self) -> str:
-        """Strategy and seed, for people."""
-        return f"{self.strategy}, seed {self.seed}"
-
-    @property
-    def full_name(self) -> str:
-        """Config, strategy and seed, where several configs are run."""
-        return f"{self.config.name}: {self.name}"
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the runs of a suite share, whichever process makes them.
-
-    Attributes:
-        places: Where their data are.
-        device: Where networks are trained.
-        threads: Threads of torch; None leaves them as they are.
-        wandb: Where runs are mirrored in Weights & Biases; None for nowhere.
-        head: Commit and whether its tree was clean, read before the first record was written into that tree.
-    """
-
-    places: Places
-    device: str
-    threads: int | None
-    wandb: WandbSettings | None
-    head: tuple[str, bool | None]
 
 
 def plan(config: RunConfig, *, strategies: Sequence[str], seeds: Sequence[int], out: Path) -> list[Job]:
@@ -108,7 +69,13 @@ def plan_matrix(matrix: Matrix, *, methods: Sequence[str] | None, seeds: Sequenc
         jobs += plan(cell.config, strategies=strategies, seeds=seeds, out=out)
     if not jobs:
         raise ConfigError(f"none of these regimes of {matrix.stem} is run with {', '.join(methods or ())}")
-    return sorted(jobs, key=lambda job: seeds.index(job.seed))  # stable: cells keep their order within a seed
+    return by_seed(jobs, seeds)
+
+
+def by_seed(jobs: Sequence[Job], seeds: Sequence[int]) -> list[Job]:
+    """Sort jobs by the place of their seeds, so that comparisons are complete as early as possible."""
+    place = {seed: k for k, seed in enumerate(seeds)}
+    return sorted(jobs, key=lambda job: place[job.seed])  # stable: configs keep their order within a seed
 
 
 def read_done(job: Job, console: Console) -> Record | None:
@@ -116,25 +83,26 @@ def read_done(job: Job, console: Console) -> Record | None:
 
     A diverged run is a result. A failed or skipped one is tried again.
     """
-    if not job.path.exists():
-        return None
     try:
-        record = read_record(job.path)
+        return done_record(job.path)
     except RecordError as error:
         console.print(f"{job.name}: run again, because {error}", style="yellow", markup=False, soft_wrap=True)
         return None
-    return None if record.status in ("failed", "skipped") else record
 
 
-def expected_seconds(job: Job) -> float | None:
-    """Return the median time of runs of the same config and strategy under other seeds, in s; None if there is none."""
-    _, _, hash8 = job.path.stem.rpartition("-")
-    known = []
-    for path in job.path.parent.glob(f"seed*-{hash8}.json"):
+def expected_seconds(jobs: Sequence[Job]) -> list[float | None]:
+    """Return for each job the median time of runs of its config and strategy, in s; None where there is no such run."""
+    known = {key: _median_seconds(*key) for key in dict.fromkeys((job.path.parent, job.hash8) for job in jobs)}
+    return [known[job.path.parent, job.hash8] for job in jobs]
+
+
+def _median_seconds(folder: Path, hash8: str) -> float | None:
+    seconds = []
+    for path in folder.glob(f"seed*-{hash8}.json"):
         with suppress(RecordError):
             record = read_record(path)
-            known += [record.seconds.total] if record.status == "done" else []
-    return median(known) if known else None
+            seconds += [record.seconds.total] if record.status == "done" else []
+    return median(seconds) if seconds else None
 
 
 def run_suite(
@@ -144,7 +112,8 @@ def run_suite(
     places: Places | None = None,
     device: str = "cpu",
     threads: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
     wandb: WandbSettings | None = None,
 ) -> list[Record]:
     """Run what has no record yet.
@@ -155,7 +124,8 @@ def run_suite(
         places: Where the data are; None is `data` alone.
         device: Where networks are trained.
         threads: Threads of torch; None leaves them as they are with one worker, and is one thread each with several.
-        workers: Processes that run jobs at the same time.
+        workers: Processes that run jobs at the same time; None is one here, and as many as a cluster has room for.
+        cluster: Address of the Ray cluster whose processes they are, see benchmarks/cluster.py; None: this machine's.
         wandb: Where they are mirrored in Weights & Biases; None for nowhere.
 
     Returns:
@@ -163,79 +133,114 @@ def run_suite(
 
     Raises:
         DataError: The images are missing or wrong; nothing was run then.
+        ClusterError: The cluster cannot be reached, or one of its nodes cannot make the runs; nothing was run then.
         WorkerError: A process ended without an answer; what was finished before is on disk.
         KeyboardInterrupt: Ctrl-C; of what was running the current experience is lost, all before is on disk.
     """
     records = {job: record for job in jobs if (record := read_done(job, console)) is not None}
-    title, is_one = _title(jobs)
     if records:
-        done = "; ".join(job.name for job in records) if is_one else f"{len(records)} of {len(jobs)} runs"
+        few = len(records) <= 20 and len({job.config.name for job in jobs}) == 1
+        done = "; ".join(job.name for job in records) if few else f"{len(records)} of {len(jobs)} runs"
         console.print(f"already done: {done}", soft_wrap=True, highlight=False)
     if wandb is not None:
         _mirror_what_is_done(records, wandb)
     todo = [job for job in jobs if job not in records]
     if not todo:
         return [records[job] for job in jobs]
-    places = places or Places()
-    conditions = Conditions(places, device, threads, wandb, head=commit())
-    for job in todo:
-        load_for(job.config, places, console=console)
-    if workers > 1:
-        forget_loaded()  # checked, and fetched if need be: each worker reads its own
+    conditions = Conditions(places or Places(), device, threads, wandb, head=commit())
+    with ExitStack() as stack:
+        joined = None if cluster is None else stack.enter_context(_join(cluster, conditions, workers, console))
+        for config in {id(job.config): job.config for job in todo}.values():
+            data = load_for(config, conditions.places, console=console, seeds=list(dict.fromkeys(j.seed for j in todo)))
+            _refuse_other_features(config, data, records)
+        pool = None if workers in (None, 1) else processes(workers, threads=threads or 1)
+        if joined is not None:
+            joined.check(todo, conditions.places)
+            pool = joined.pool
+        _make(jobs, records, conditions, pool=pool, console=console)
+    return [records[job] for job in jobs]
+
+
+def _refuse_other_features(config: RunConfig, data: Dataset, records: Mapping[Job, Record]) -> None:
+    """Refuse to go on where records of the same config are of other features: images or their reader have changed."""
+    key = (data.provenance or {}).get("key")
+    for job, record in records.items():
+        found = (record.features or {}).get("key")
+        if job.config is config and found != key:
+            raise ConfigError(
+                f"{job.path} was made on other features ({found}) than those of today's images ({key}), and a table "
+                "must not average over both; give another folder of records (--out), or remove the old ones"
+            )
+
+
+def _join(
+    address: str, conditions: Conditions, workers: int | None, console: Console
+) -> AbstractContextManager[Cluster]:
+    from benchmarks.cluster import join  # here, because Ray takes a second to import, and need not be installed
+
+    return join(address, workers=workers, threads=conditions.threads or 1, device=conditions.device, console=console)
+
+
+def _make(
+    jobs: Sequence[Job], records: dict[Job, Record], conditions: Conditions, *, pool: Pool | None, console: Console
+) -> None:
+    """Run the jobs that have no record, here or in a pool, and add their records; show how far they are."""
+    is_one = len({job.config.name for job in jobs}) == 1
+    title = jobs[0].config.name if is_one else f"{len({job.config.name for job in jobs})} configs"
+    todo = [job for job in jobs if job not in records]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[running]}"),
         TextColumn("{task.fields[note]}", style="red"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     n_failed = 0
     with Progress(*columns, console=console, speed_estimate_period=24 * 3600) as progress:  # runs can take minutes
-        suite = progress.add_task(title, total=len(jobs), completed=len(records), note="")
-        made = (
-            _run_here(todo, conditions, progress=progress, is_one=is_one)
-            if workers == 1
-            else run_in_processes(
-                todo,
-                partial(_work, conditions=replace(conditions, threads=threads or 1)),
-                workers=workers,
-                threads=threads or 1,
-                finished=lambda job: read_done(job, console),
-                console=progress.console,
-            )
-        )
-        with closing(made):
+
+        def running() -> str:
+            return "" if pool is None else f"{min(pool.workers, len(jobs) - len(records))} running"
+
+        suite = progress.add_task(title, total=len(jobs), completed=len(records), note="", running=running())
+        with closing(_made(todo, conditions, pool=pool, progress=progress, is_one=is_one)) as made:
             for job, record in made:
                 records[job] = record
                 name = job.name if is_one else job.full_name
                 if record.status == "failed":
                     n_failed += 1
-                    message = f"{name} failed: {record.error}; its traceback is in {_log(job)}"
+                    message = f"{name} failed: {record.error}; its traceback is in {log_path(job.path)}"
                     progress.console.print(message, style="red", markup=False, soft_wrap=True)
                 elif record.status == "skipped":
                     message = f"{name} skipped: {record.error}"
                     progress.console.print(message, style="yellow", markup=False, soft_wrap=True)
                 elif not is_one and not console.is_terminal:  # a log of hours shows no bar until its end
                     progress.console.print(f"{len(records)}/{len(jobs)} {name}: {record.status}", highlight=False)
-                progress.update(suite, advance=1, note=f"{n_failed} failed" if n_failed else "")
-    return [records[job] for job in jobs]
+                note = f"{n_failed} failed" if n_failed else ""
+                progress.update(suite, advance=1, note=note, running=running())
 
 
-def _title(jobs: Sequence[Job]) -> tuple[str, bool]:
-    names = list(dict.fromkeys(job.config.name for job in jobs))
-    return (names[0], True) if len(names) == 1 else (f"{len(names)} configs", False)
-
-
-def _log(job: Job) -> Path:
-    return job.path.with_suffix(".log")
+def _made(
+    todo: Sequence[Job], conditions: Conditions, *, pool: Pool | None, progress: Progress, is_one: bool
+) -> Generator[tuple[Job, Record]]:
+    if pool is None:
+        return _run_here(todo, conditions, progress=progress, is_one=is_one)
+    forget_loaded()  # checked, and fetched if need be: each worker reads its own
+    return run_in_processes(
+        todo,
+        partial(work, conditions=replace(conditions, threads=conditions.threads or 1)),
+        pool=pool,
+        finished=lambda job: read_done(job, progress.console),
+        console=progress.console,
+    )
 
 
 def _run_here(
     todo: Sequence[Job], conditions: Conditions, *, progress: Progress, is_one: bool
 ) -> Generator[tuple[Job, Record]]:
     """Run one job after the other, with a second line of progress for the experiences of the current one."""
-    current: TaskID = progress.add_task("", total=None, note="")
+    current: TaskID = progress.add_task("", total=None, note="", running="")
 
     def watch(done: int, n: int) -> None:
         progress.update(current, completed=done, total=n)
@@ -243,74 +248,8 @@ def _run_here(
     for job in todo:
         name = job.name if is_one else job.full_name
         progress.reset(current, description=f"  {name}: experience", total=None)
-        yield job, _attempt(job, conditions, watch=watch)
+        yield job, attempt(job, conditions, watch=watch)
     progress.remove_task(current)
-
-
-def _work(job: Job, *, conditions: Conditions) -> tuple[Job, Record]:
-    """Run one job in a worker."""
-    return job, _attempt(job, conditions)
-
-
-def _attempt(job: Job, conditions: Conditions, *, watch: Callable[[int, int], None] | None = None) -> Record:
-    """Run one job, write its record and mirror it; an exception becomes a failed record, its traceback a log beside."""
-    checkpoint = job.path.with_suffix(".checkpoint")
-    _log(job).unlink(missing_ok=True)  # of an attempt that failed before
-    with nullcontext() if conditions.wandb is None else _open_mirror(job, conditions.wandb) as mirror:
-        observe = None if mirror is None else mirror.experience
-        record = _run_or_fail(job, conditions, watch=watch, observe=observe, checkpoint=checkpoint)
-        head, is_clean = conditions.head
-        record = record.model_copy(update={"commit": head, "tree_clean": is_clean})
-        write_record(record, job.path)
-        if mirror is not None:
-            mirror.close(record, path=job.path)
-    checkpoint.unlink(missing_ok=True)
-    return record
-
-
-def _run_or_fail(
-    job: Job,
-    conditions: Conditions,
-    *,
-    watch: Callable[[int, int], None] | None,
-    observe: Observer | None,
-    checkpoint: Path,
-) -> Record:
-    from benchmarks.runner import failed_record, run  # here, because Avalanche takes seconds to import
-
-    started = time.perf_counter()
-    try:
-        return run(
-            job.config,
-            strategy=job.strategy,
-            seed=job.seed,
-            data=load_for(job.config, conditions.places),
-            device=conditions.device,
-            threads=conditions.threads,
-            watch=watch,
-            observe=observe,
-            checkpoint=checkpoint,
-        )
-    except Exception as problem:
-        record = failed_record(
-            job.config,
-            strategy=job.strategy,
-            seed=job.seed,
-            error=problem,
-            seconds=time.perf_counter() - started,
-            device=conditions.device,
-        )
-        if record.status == "failed":
-            _log(job).parent.mkdir(parents=True, exist_ok=True)
-            _log(job).write_text(traceback.format_exc(), encoding="utf-8")
-        return record
-
-
-def _open_mirror(job: Job, settings: WandbSettings) -> RunLog:
-    from benchmarks.wandb_logger import RunLog
-
-    config = resolve(job.config, job.strategy)
-    return RunLog.open(config, config_name=job.config.name, strategy=job.strategy, seed=job.seed, settings=settings)
 
 
 def _mirror_what_is_done(records: Mapping[Job, Record], settings: WandbSettings) -> None:

@@ -25,11 +25,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from benchmarks.environment import commit, versions
 from benchmarks.files import write_whole
 from benchmarks.metrics import average_accuracy, backward_transfer, forgetting, pooled_accuracy
+from benchmarks.observer import Facts
 from benchmarks.records import Record, config_hash
 from benchmarks.wandb_settings import WandbSettings, discretion, load_wandb, quiet, without_key
 from src_plugin.errors import warn_user
@@ -178,40 +179,19 @@ class RunLog:
             log.trouble = f"was not opened: {PATIENCE} runs before could not be"
         return log
 
-    def experience(
-        self,
-        i: int,
-        *,
-        before: Sequence[float],
-        after: Sequence[float],
-        report: Mapping[str, Any] | None,
-        train_seconds: float | None,
-        sleep_seconds: float | None,
-    ) -> None:
+    def experience(self, i: int, **facts: Unpack[Facts]) -> None:
         """Log what was measured after one experience.
 
         Args:
             i: Its number, from 0, as everywhere in the code; W&B counts from 1, as the pictures do.
-            before: Row of the accuracy matrix before the sleep, fractions, shape (n_tests,).
-            after: The same after it.
-            report: `SleepReport.to_dict()` of the sleep; None if there was none.
-            train_seconds: Time of training, in s; None if it is not known.
-            sleep_seconds: Time of sleep, in s; None if it is not known.
+            facts: What was measured, see `benchmarks.observer.Facts`.
         """
         if self._run is None:
             return
 
         def log() -> None:
-            metrics = metrics_of(
-                i + 1,
-                before=before,
-                after=after,
-                n_seen=len(after) if self._at_once else min(i + 1, len(after)),
-                report=report,
-                train_seconds=train_seconds,
-                sleep_seconds=sleep_seconds,
-            )
-            self._run.log(metrics)
+            n_tests = len(facts["after"])
+            self._run.log(metrics_of(i + 1, n_seen=n_tests if self._at_once else min(i + 1, n_tests), **facts))
 
         self._try(f"experience {i + 1} could not be logged", log)
 

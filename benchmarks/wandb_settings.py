@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
+from rich.console import Console
 
 from benchmarks.config import Section
 from src_plugin.errors import ConfigError, did_you_mean
@@ -70,6 +72,40 @@ class WandbSettings(Section):
                 )
             mode = mode or (usual if usual != "online" else "online" if has_key else "offline")
         return self.model_copy(update={**given, "mode": mode})
+
+
+def sending(settings: WandbSettings) -> str:
+    """Return the command that sends what was mirrored offline.
+
+    Args:
+        settings: As `WandbSettings.decided` gives them.
+    """
+    assert settings.dir is not None
+    return f"wandb sync --yes {shlex.quote(str(settings.dir / 'wandb'))}/offline-run-*"
+
+
+def announce(settings: WandbSettings, *, records: Path, console: Console) -> None:
+    """Say once, before runs are made, where they are mirrored, and what is to be done then.
+
+    Args:
+        settings: As `WandbSettings.decided` gives them.
+        records: The folder of the records.
+        console: Where it is said.
+    """
+    if settings.mode == "disabled":
+        return
+    assert settings.dir is not None
+    project = "/".join(filter(None, (settings.entity, settings.project)))
+    lines = [f"W&B: {settings.mode}, project {project}, files in {settings.dir / 'wandb'}"]
+    if settings.mode == "offline":
+        again = f"python -m benchmarks wandb-sync {shlex.quote(str(records))} --wandb online"
+        lines += [
+            "W&B: nothing leaves this machine. Later, with a network and a key (`wandb login`), send these files:",
+            f"  {sending(settings)}",
+            f"or mirror the records themselves: {again}",
+        ]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _mode_of_environment() -> str | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks.records import Record, read_record
 from benchmarks.wandb_logger import PATIENCE, RunLog, is_mirrored
-from benchmarks.wandb_settings import WandbSettings
+from benchmarks.wandb_settings import WandbSettings, sending
 from src_plugin.errors import ConfigError, SRCError
 
 
@@ -102,6 +102,5 @@ def sync(folder: Path, *, settings: WandbSettings, console: Console) -> int:
     before = len(records) - len(todo)
     console.print(f"mirrored {done} of {len(todo)} runs ({settings.mode}); {before} were already", highlight=False)
     if settings.mode == "offline" and done:
-        command = f"wandb sync --yes {settings.dir / 'wandb' / 'offline-run-*'}"
-        console.print(f"to send them: {command}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"to send them: {sending(settings)}", soft_wrap=True, highlight=False, markup=False)
     return 0 if done == len(todo) else 1

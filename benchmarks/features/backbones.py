@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +35,9 @@ PAPER_VGG = "paper_vgg"
 SOURCES = ("package", "pretrained", "random")
 PACKAGED = "tf_efficientnet_lite0"
 """The model of timm that the weights in `PACKAGE` are for."""
+
+PATIENCE = 5.0
+"""For an answer of timm's hub, in s."""
 
 RECTIFIED = ("resnet18", "resnet50", "regnety_002", "densenet121", "mobilenetv2_100", PACKAGED)
 """Some models of timm whose features are not below zero: they end in ReLU or ReLU6, and a mean over places."""
@@ -197,15 +201,39 @@ def _fetched(timm: ModuleType, name: str) -> tuple[nn.Module, dict[str, Any]]:
     elsewhere = f"weights: package (with name: {PACKAGED}), or weights: <file>"
     if not timm.models.is_model_pretrained(name):
         raise ConfigError(f"backbone.weights: timm has no pretrained weights of {name!r}; give {elsewhere}")
-    try:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the clients below timm raise errors of httpx, requests, urllib and their own
-        raise DataError(
-            f"timm could not fetch the pretrained weights of {name} ({type(error).__name__}: {_first_line(error)}). "
-            f"They need a network once; without one, give {elsewhere}"
-        ) from error
+    with _hub_asked_once() as silence:
+        try:
+            network = timm.create_model(name, pretrained=True, num_classes=0)
+        except Exception as error:  # the clients below timm raise errors of httpx, requests, urllib and their own
+            reason = silence or f"{type(error).__name__}: {_first_line(error)}"
+            raise DataError(
+                f"timm could not fetch the pretrained weights of {name} ({reason}). "
+                f"They need a network once; without one, give {elsewhere}"
+            ) from error
     given = network.pretrained_cfg
     return network, {"source": "pretrained", "from": given.get("hf_hub_id") or given.get("url") or name}
+
+
+@contextlib.contextmanager
+def _hub_asked_once() -> Iterator[str | None]:
+    """Have timm's hub work from its cache where it cannot be reached: its client would ask again for a minute.
+
+    Yields:
+        What is wrong with the hub; None if it answers.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE)  # whatever it says, it is there
+    except Exception as error:  # of httpx or requests, by its version
+        was, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield f"{constants.ENDPOINT}: {type(error).__name__}: {_first_line(error)}"
+        finally:
+            constants.HF_HUB_OFFLINE = was
+        return
+    yield None
 
 
 def _packaged(timm: ModuleType, name: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -227,13 +255,20 @@ def _own_weights(network: nn.Module, config: BackboneConfig) -> dict[str, Any]:
         return {"source": "random", "seed": config.seed}
     path = config.weights_file
     if path is None or not path.is_file():
-        hint = did_you_mean(config.weights, SOURCES)
-        raise DataError(f"backbone.weights: there is no file {config.weights!r}{hint}, or the path of a weight file")
+        raise DataError(no_weights(config.weights))
     classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     file = read_weights(path)
     ignored = (classifier,) if isinstance(classifier, str) else classifier
     load_weights(network, file.state, where=f"{path}, for {config.name}", ignored=ignored)
     return {"source": "file", "file_sha256": file.sha256}
+
+
+def no_weights(given: str) -> str:
+    """Say that what a config gives as weights is neither a word that is known nor a file, and where that was sought."""
+    where = Path(given).expanduser()
+    sought = "" if given == str(where.absolute()) else f", that is {where.absolute()}"
+    hint = did_you_mean(given, SOURCES)
+    return f"backbone.weights: there is no file {given!r}{sought}{hint}, or the path of a weight file"
 
 
 def _preprocessing(transform: Callable[..., Any], settings: dict[str, Any], *packages: str) -> dict[str, Any]:

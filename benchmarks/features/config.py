@@ -23,6 +23,11 @@ class BackboneConfig(BaseModel):
         cached: Whether features are computed once and kept; otherwise the backbone is part of the model that trains,
             frozen, and images pass through it in every epoch.
         seed: Of "random" weights.
+
+    Example:
+        name: tf_efficientnet_lite0
+        weights: package
+        image_size: 128
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -39,7 +44,7 @@ class BackboneConfig(BaseModel):
     @property
     def weights_file(self) -> Path | None:
         """The file that holds the weights; None if they come from elsewhere."""
-        return None if self.weights in ("pretrained", "package", "random") else Path(self.weights)
+        return None if self.weights in ("pretrained", "package", "random") else Path(self.weights).expanduser()
 
     def identity(self) -> dict[str, Any]:
         """Return what of it decides about the features, as plain JSON: weights by what they are, not by where."""

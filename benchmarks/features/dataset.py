@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.data import DataError, Dataset
-from benchmarks.features.backbones import Backbone, build_backbone
+from benchmarks.features.backbones import Backbone, build_backbone, no_weights
 from benchmarks.features.config import BackboneConfig
 from benchmarks.features.extract import features_for
 from benchmarks.features.images import Images, ImageSet
@@ -133,8 +133,8 @@ def check_weights_file(config: BackboneConfig) -> None:
         return
     if not path.is_file():
         raise DataError(
-            f"backbone.weights: there is no file {path}. Make it with python -m benchmarks pretrain, or give a file of "
-            "safetensors or a state dict, or one of: pretrained, package, random"
+            f"{no_weights(config.weights)}: of safetensors, or a state dict; python -m benchmarks pretrain makes those "
+            "of paper_vgg"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if config.weights_sha256 is None:

@@ -28,7 +28,7 @@ from benchmarks.environment import versions
 from benchmarks.features.backbones import Backbone
 from benchmarks.features.config import BackboneConfig
 from benchmarks.features.images import ImageSet
-from benchmarks.features.rows import FeatureSet
+from benchmarks.features.rows import REPAIR, FeatureSet
 from benchmarks.features.shards import Part, Shards, Skipped, Survey, writing
 from benchmarks.files import write_whole
 from src_plugin.errors import ConfigError
@@ -235,7 +235,7 @@ class _Store:
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"cannot be read ({type(error).__name__}: {error})"
         if problem is not None and not self._repair:
-            raise DataError(f"{path} {problem}; --repair writes it again")
+            raise DataError(f"{path} {problem}; {REPAIR} writes it again")
         story = {
             "key": self.folder.name,
             "numbers": self._numbers,
@@ -313,7 +313,7 @@ class _Store:
             n_whole = sum(len(survey.whole) for survey in found.values())
             raise DataError(
                 f"{damaged[0]}. {len(damaged)} of the shards in {self.folder} are damaged and {n_whole} are whole; "
-                "--repair computes those that are damaged again"
+                f"{REPAIR} computes those that are damaged again"
             )
         return found
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.data import dataset_title
 from benchmarks.features.image_folder import load_image_folder
 from benchmarks.features.images import ImageSet
-from benchmarks.features.originals import CIFAR10, CIFAR100, load_cifar, load_cub200, load_tiny_imagenet
+from benchmarks.features.originals import (
+    CIFAR10,
+    CIFAR100,
+    CUB200,
+    TINY_IMAGENET,
+    Published,
+    load_cifar,
+    load_cub200,
+    load_tiny_imagenet,
+)
 from src_plugin.errors import ConfigError, did_you_mean, warn_user
 
 
@@ -30,6 +40,15 @@ IMAGE_SETS: dict[str, Callable[..., ImageSet]] = {
 }
 
 
+PUBLISHED: dict[str, Published] = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "cub200": CUB200,
+    "tiny_imagenet": TINY_IMAGENET,
+}
+"""What is known of an image set before anything is read."""
+
+
 def load_images(
     name: str, *, data_root: Path | None = None, download: bool = False, folder: Sequence[str] = ()
 ) -> ImageSet:
@@ -49,7 +68,8 @@ def load_images(
     if name not in IMAGE_SETS:
         raise ConfigError(f"unknown image set {name!r}{did_you_mean(name, IMAGE_SETS)}")
     if name == "image_folder":
-        return load_image_folder(data_root=data_root, download=download, folder=folder)
+        title = dataset_title(name, folder)
+        return load_image_folder(data_root=data_root, download=download, folder=folder, name=title)
     if folder:
         raise ConfigError(
             f"{name} is found by its own name, not by folder: {', '.join(folder)}. Give --data-root, or read these as "

@@ -113,7 +113,7 @@ class ImageSet:
     """Training and test images with the same classes.
 
     Attributes:
-        name: Key in IMAGE_SETS.
+        name: Key in IMAGE_SETS; of an image_folder what its folders are called.
         train: Training images.
         test: Test images.
         class_names: One per label.

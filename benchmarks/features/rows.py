@@ -20,6 +20,9 @@ from benchmarks.data import DataError
 ROWS_AT_ONCE = 4096
 """So many rows are in memory at a time where all are gone through."""
 
+REPAIR = "`python -m benchmarks features <the config> --repair`"
+"""What makes damaged features anew; which config they are of is not known where they are read."""
+
 
 class FeatureRows:
     """Rows of features on disk. Indexed as a tensor of shape (n, n_features); every answer is a new float32 tensor.
@@ -126,7 +129,7 @@ def map_array(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{path} should hold features of shape {shape}, and does not: {error}. --repair makes it again"
+            f"{path} should hold features of shape {shape}, and does not: {error}. {REPAIR} makes it again"
         ) from error
     return mapped[start:].numpy().view(dtype).reshape(shape)
 

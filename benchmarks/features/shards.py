@@ -10,7 +10,6 @@ shard's bytes are the same whoever computes it, two processes that write it at t
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -27,9 +26,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from benchmarks.data import DataError
 from benchmarks.features.images import Images
 from benchmarks.features.rows import FeatureRows
-from benchmarks.files import write_whole
+from benchmarks.files import NO_SPACE, write_whole
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 DTYPES: dict[str, type[np.floating[Any]]] = {"half": np.float16, "single": np.float32}
 """In what features are kept: the precision of a BackboneConfig."""
 

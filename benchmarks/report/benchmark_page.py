@@ -56,19 +56,30 @@ def _first_choice(drawn: Sequence[tuple[Row, str]]) -> str:
 
 
 def _facts(benchmark: Benchmark) -> list[tuple[str, str]]:
-    first = benchmark.records[0]
-    orders = {tuple(tuple(classes) for classes in record.experiences) for record in benchmark.records}
-    classes = " | ".join(", ".join(names) for names in first.experiences)
-    stream = f"{len(first.class_order)} classes in {len(first.experiences)} experiences"
     config = benchmark.config
-    source = config.get("stream") or {}
-    held_out = source.get("validation")
-    return [
-        ("data", str(source.get("dataset", ""))),
-        ("stream", f"{stream}: {classes}" if len(orders) == 1 else f"{stream}, in {len(orders)} orders"),
-        ("measured on", f"{sum(first.n_test):,} {'held-out training' if held_out else 'test'} images"),
-        *((key, words) for key in ("model", "training", "backbone") if (words := _words(config.get(key) or {}))),
+    held_out = (config.get("stream") or {}).get("validation")
+    first = next(iter(benchmark.measured), None)
+    n_images = f"{sum(first.n_test):,} {'held-out training' if held_out else 'test'} images" if first else ""
+    facts = [
+        ("data", benchmark.dataset),
+        ("stream", _stream(benchmark)),
+        ("measured on", n_images),
+        *((key, _words(config.get(key) or {})) for key in ("model", "training", "backbone")),
     ]
+    return [(name, words) for name, words in facts if words]
+
+
+def _stream(benchmark: Benchmark) -> str:
+    """Return the classes of each experience in words, in how many orders they came, or what is configured."""
+    if not benchmark.measured:
+        n = benchmark.n_experiences
+        return (f"{n} experiences by its config; " if n else "") + "no run has got as far as its classes"
+    first = benchmark.measured[0]
+    orders = {tuple(tuple(classes) for classes in record.experiences) for record in benchmark.measured}
+    stream = f"{len(first.class_order)} classes in {len(first.experiences)} experiences"
+    if len(orders) > 1:
+        return f"{stream}, in {len(orders)} orders"
+    return f"{stream}: {' | '.join(', '.join(names) for names in first.experiences)}"
 
 
 def _words(section: Mapping[str, Any]) -> str:

@@ -62,16 +62,15 @@ def _line(benchmark: Benchmark, family: str) -> dict[str, Any]:
     means = [(100 * row.mean, row.sleeps == "on") for row in benchmark.rows if row.mean is not None]
     values = [value for value, _ in means]
     label = f"means of {len(means)} strategies, {min(values):.1f} to {max(values):.1f} %" if means else "no run is done"
-    dataset = str((benchmark.config.get("stream") or {}).get("dataset", ""))
-    first = benchmark.records[0]
-    words = (benchmark.name, dataset, family, *(row.name for row in benchmark.rows))
+    words = (benchmark.name, benchmark.dataset, family, *(row.name for row in benchmark.rows))
     return {
         "name": benchmark.name,
         "slug": benchmark.slug,
         "page": f"benchmarks/{benchmark.slug}.html",
-        "dataset": dataset,
-        "n_experiences": len(first.experiences),
-        "n_runs": len(benchmark.runs),
+        "dataset": benchmark.dataset,
+        "n_experiences": benchmark.n_experiences,
+        "n_runs": len(benchmark.measured),
+        "lost": lost_in_words(record for record in benchmark.records if not record.experiences),
         "strip": sorted(((f"{value:.2f}", sleeps) for value, sleeps in means), key=lambda tick: tick[1]),
         "strip_label": label,
         "pair": pair_of(benchmark.rows),

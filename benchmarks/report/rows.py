@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.comparison import Line, lines_of
+from benchmarks.data import dataset_title
 from benchmarks.published import Published
 from benchmarks.records import Record
 from benchmarks.report.runs import PUBLISHED, SELF_REPORTED, VERIFIED, Run, slug, unique
@@ -122,9 +123,32 @@ class Benchmark:
         return [run.record for run in self.runs]
 
     @property
+    def measured(self) -> list[Record]:
+        """Records of runs that met the stream; one that failed or was skipped has no class order, no experiences."""
+        return [record for record in self.records if record.experiences]
+
+    @property
     def config(self) -> dict[str, Any]:
         """Stream, model and training, the same for all."""
         return self.runs[0].record.config
+
+    @property
+    def dataset(self) -> str:
+        """What the data set is called, images of one's own by their folders; "" if the config does not say."""
+        stream = self.config.get("stream") or {}
+        return dataset_title(str(stream.get("dataset", "")), stream.get("folder"))
+
+    @property
+    def n_experiences(self) -> int | None:
+        """Experiences of the stream: as measured, else as configured; None if nothing says."""
+        if self.measured:
+            return len(self.measured[0].experiences)
+        stream = self.config.get("stream") or {}
+        counts = [stream.get("n_experiences"), stream.get("permutations")]
+        counts += [len(stream[key]) for key in ("classes_per_experience", "experiences") if stream.get(key)]
+        counts += [1 + len(stream["then"])] if stream.get("then") else []
+        given = [count for count in (*counts, stream.get("first")) if count]
+        return min(given) if given else None
 
 
 def make_benchmarks(runs: Sequence[Run], published: Mapping[str, Mapping[str, Published]]) -> list[Benchmark]:

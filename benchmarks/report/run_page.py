@@ -89,7 +89,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     seconds = record.seconds
     times = f"{seconds_text(seconds.train)} s of training, {seconds_text(seconds.sleep)} s of sleep"
     facts.append(("time", f"{times}, {seconds_text(seconds.total)} s with measuring"))
-    facts.append(("class order", ", ".join(map(str, record.class_order))))
+    if record.class_order:  # of a run that failed before it was drawn there is none
+        facts.append(("class order", ", ".join(map(str, record.class_order))))
     return [*facts, ("provenance", run.provenance)]
 
 

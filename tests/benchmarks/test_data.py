@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.data import (
+    CLASS_SIZES,
     DATASETS,
     FASHION_MNIST,
     MNIST,
@@ -175,3 +176,13 @@ def test_digits_keep_the_order_of_the_file() -> None:
     rows = {tuple(row): i for i, row in enumerate((datasets.load_digits().data / 16).astype(np.float32).tolist())}
     places = [rows[tuple(image)] for image in load_digits().train_images.tolist()]
     assert places == sorted(places)
+
+
+def test_the_sizes_of_classes_are_those_of_the_images() -> None:
+    digits = load_dataset("digits")
+    assert tuple(digits.train_labels.bincount().tolist()) == CLASS_SIZES["digits"]
+    assert CLASS_SIZES.keys() == DATASETS.keys()
+    assert {name: sum(sizes) for name, sizes in CLASS_SIZES.items() if name != "digits"} == {
+        "mnist": 60_000,
+        "fashion_mnist": 60_000,
+    }

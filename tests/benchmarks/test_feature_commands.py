@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from benchmarks.__main__ import main
+from benchmarks.loading import forget_loaded
 from benchmarks.records import Record, find_records
 
 COLOURS = {"blue": (30, 40, 200), "green": (40, 180, 60), "red": (210, 50, 40), "yellow": (220, 210, 50)}
@@ -84,10 +85,32 @@ def test_a_flipped_byte_is_named_and_repaired(photos: Path, tmp_path: Path, caps
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
     capsys.readouterr()
+    forget_loaded()  # as a process of its own would begin
     assert main(["run", str(config), "--out", str(tmp_path / "runs"), *places(photos)]) == 2
-    assert shard.name in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert shard.name in said
+    assert "python -m benchmarks features <the config> --repair" in said
     assert main(["features", str(config), "--repair", *places(photos)]) == 0
     assert shard.read_bytes() == whole
+
+
+SPLITS: dict[str, tuple[dict[str, Any], str]] = {
+    "classes": ({"n_experiences": 3}, "photos: stream.n_experiences: the 4 classes of photos do not split"),
+    "order": ({"n_experiences": 2, "class_order": [0, 1, 2]}, "photos: stream.class_order must name each of the"),
+    "images": ({"n_experiences": 2, "images_per_experience": 60}, "asks for 60 images in experience 0, 30 of each"),
+}
+
+
+@pytest.mark.parametrize(("split", "message"), SPLITS.values(), ids=SPLITS)
+def test_a_split_that_cannot_be_made_is_refused_before_features_are_computed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: dict[str, Any], message: str
+) -> None:
+    stream = {"dataset": "image_folder", "folder": ["photos"], **split}
+    config = write_config(tmp_path, stream=stream)
+    assert main(["run", str(config), "--out", str(tmp_path / "runs"), *places(photos)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "features").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_backbone_in_the_model_gives_the_same_accuracies(photos: Path, tmp_path: Path) -> None:
@@ -125,7 +148,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no backbone": ({"backbone": None}, "keeps no features"),
     "an unknown backbone": ({"backbone": {"name": "resnet5O", "weights": "random"}}, "resnet50"),
     "a missing folder": ({"stream": {"dataset": "image_folder", "folder": ["fotos"], "n_experiences": 2}}, "fotos"),
-    "a file of weights": ({"backbone": {"name": "paper_vgg", "weights": "none.safetensors"}}, "none.safetensors"),
+    "a file of weights": (
+        {"backbone": {"name": "paper_vgg", "weights": "none.safetensors"}},
+        f"no file 'none.safetensors', that is {Path('none.safetensors').absolute()}; known: package",
+    ),
+    "a word for weights": ({"backbone": {"name": "resnet18", "weights": "pretraned"}}, "did you mean 'pretrained'?"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from benchmarks.config import StreamConfig
 from benchmarks.data import Dataset
 from benchmarks.selection import Selection
-from benchmarks.streams import Stream, build_stream, split_classes
+from benchmarks.streams import Stream, build_stream, check_split, split_classes
 from src_plugin.errors import ConfigError
 
 
@@ -316,6 +317,65 @@ IMPOSSIBLE = {
 def test_images_that_cannot_be_had_are_refused(digits: Dataset, wanted: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_stream(config(images_per_experience=wanted), data=digits, seed=0)
+
+
+SPLITS: dict[str, dict[str, Any]] = {
+    "as it should be": {},
+    "unequal experiences": {"n_experiences": 3},
+    "classes that do not add up": {"n_experiences": None, "classes_per_experience": [5, 4]},
+    "a short order": {"class_order": [0, 1, 2]},
+    "too few images of each": {"images_per_experience": 1},
+    "as many images as the smallest class has": {"images_per_experience": 2 * 131},
+    "one more than that": {"images_per_experience": 2 * 131 + 1},
+    "more than some classes have": {"images_per_experience": 2 * 134, "class_order": "seeded"},
+    "more than any class has": {"images_per_experience": 2 * 137 + 1, "class_order": "seeded"},
+    "a short list": {"images_per_experience": [10, 10]},
+    "fractions": {"images_per_experience": [0.1, 0.2, 0.9, 0.99, 0.5]},
+    "all that validation leaves": {"images_per_experience": 2 * 110, "validation": True},
+    "more than validation leaves": {"images_per_experience": 2 * 115, "validation": True},
+    "more experiences than there are": {"first": 6},
+    "half of a class that returns": {
+        "n_experiences": None,
+        "experiences": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 0]],
+        "images_per_experience": [5 * 66, 6 * 66],
+    },
+    "more than half of it": {
+        "n_experiences": None,
+        "experiences": [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9, 0]],
+        "images_per_experience": [5 * 67, 6 * 67],
+    },
+    "permutations": {"n_experiences": None, "permutations": 3, "first": 4},
+}
+
+
+def refusal(act: Callable[[], object]) -> str | None:
+    try:
+        act()
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("changes", SPLITS.values(), ids=SPLITS)
+def test_a_split_is_refused_in_advance_exactly_where_it_cannot_be_made(
+    digits: Dataset, changes: dict[str, Any]
+) -> None:
+    stream = config(**changes)
+    sizes = digits.train_labels.bincount().tolist()
+    made = [refusal(lambda seed=seed: build_stream(stream, data=digits, seed=seed)) for seed in range(4)]
+    told = [
+        refusal(lambda seed=seed: check_split(stream, n_classes=10, sizes=sizes, seeds=[seed])) for seed in range(4)
+    ]
+    assert told == made
+    under_none = refusal(lambda: check_split(stream, n_classes=10, sizes=sizes))
+    if under_none is not None:  # without a seed, only what fits under none of them
+        assert None not in made
+
+
+def test_without_sizes_numbers_of_images_are_not_checked_but_how_many_there_are() -> None:
+    check_split(config(images_per_experience=10**6), n_classes=10)
+    with pytest.raises(ConfigError, match="has 2 entries for 5 experiences"):
+        check_split(config(images_per_experience=[1, 2]), n_classes=10)
 
 
 # -- scale -------------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from rich.console import Console
 from benchmarks import checkpoint, runner, suite
 from benchmarks.config import RunConfig
 from benchmarks.data import DATASETS, load_dataset
-from benchmarks.records import Record, find_records
+from benchmarks.records import Record, find_records, write_record
 from benchmarks.regimes import Matrix, load_matrix
-from benchmarks.suite import plan, plan_matrix, run_suite
-from lab_samples import TINY
+from benchmarks.suite import by_seed, expected_seconds, plan, plan_matrix, run_suite
+from lab_samples import TINY, finished
 from matrix_samples import write_matrix_file
 from src_plugin.errors import ConfigError
 
@@ -120,7 +120,9 @@ def test_a_pair_that_does_not_fit_is_skipped_with_its_reason(tmp_path: Path, con
     text = console.export_text()
     assert "replay, seed 0 skipped: replay: a memory of 5 images is less than one exemplar" in text
     assert "failed" not in text
-    assert not list(tmp_path.rglob("*.log"))
+    log = jobs[0].path.with_suffix(".log").read_text(encoding="utf-8")
+    assert "ended: skipped" in log
+    assert "Traceback" not in log
 
 
 def test_a_suite_cut_off_within_a_run_goes_on_there(
@@ -146,7 +148,18 @@ def test_a_suite_cut_off_within_a_run_goes_on_there(
         threads=1,
     )
     assert accuracies([record]) == accuracies(alone)
-    assert [path.suffix for path in jobs[0].path.parent.iterdir()] == [".json"]
+    assert sorted(path.suffix for path in jobs[0].path.parent.iterdir()) == [".json", ".log"]
+    log = jobs[0].path.with_suffix(".log").read_text(encoding="utf-8")
+    assert [line.split(" ", 2)[2].partition(":")[0] for line in log.splitlines()] == [
+        "tiny, naive, seed 0, config " + jobs[0].hash8,
+        "experience 1 of 3",
+        "cut off",
+        "tiny, naive, seed 0, config " + jobs[0].hash8,
+        "goes on after experience 1 of 3",
+        "experience 2 of 3",
+        "experience 3 of 3",
+        "ended",
+    ]
 
 
 @pytest.mark.slow
@@ -163,7 +176,9 @@ def test_two_workers_find_what_one_finds(tmp_path: Path, console: Console) -> No
     assert {record.hardware["threads"] for record in together} == {1}
     assert [record.commit for record in together] == [record.commit for record in alone]
     assert accuracies(sorted_records(tmp_path / "together")) == accuracies(sorted_records(tmp_path / "alone"))
-    assert len(list((tmp_path / "together").rglob("*.log"))) == 4
+    logs = [path.read_text(encoding="utf-8") for path in sorted((tmp_path / "together").rglob("*.log"))]
+    assert len(logs) == 8
+    assert ["Traceback" in log for log in logs] == [True] * 4 + [False] * 4  # "impossible" comes before "tiny"
     assert "4 failed" in console.export_text()
 
 
@@ -203,3 +218,35 @@ def test_runs_are_mirrored_offline_and_those_that_are_done_once(
     assert len(list((tmp_path / "wandb" / "mirrored").iterdir())) == 2
     run_suite(jobs, console=console, threads=1, wandb=settings)
     assert mirrors() == 2
+
+
+def test_jobs_are_sorted_by_the_place_of_their_seeds(tmp_path: Path) -> None:
+    configs = [RunConfig.model_validate({**SHORT, "name": name}) for name in ("first", "second")]
+    jobs = [job for c in configs for job in plan(c, strategies=["naive"], seeds=[7, 2], out=tmp_path)]
+    assert [job.full_name for job in by_seed(jobs, [7, 2])] == [
+        "first: naive, seed 7",
+        "second: naive, seed 7",
+        "first: naive, seed 2",
+        "second: naive, seed 2",
+    ]
+
+
+def test_the_expected_time_is_the_median_of_other_seeds_each_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, made = [2.0, 9.0, 4.0], finished("naive", 0, 0.5)
+    folder = tmp_path / "tiny" / "naive"
+    for seed, total in enumerate(times):
+        seconds = {"train": 1.0, "sleep": 0.0, "total": total}
+        record = finished("naive", seed, 0.5, seconds=seconds)
+        write_record(record, folder / f"seed{seed}-{made.hash}.json")
+    jobs = [
+        suite.Job(strategy, seed, tmp_path / "tiny" / strategy / f"seed{seed}-{made.hash}.json", RunConfig(**SHORT))
+        for seed in range(3, 6)
+        for strategy in ("naive", "joint")
+    ]
+    read: list[Path] = []
+    real = suite.read_record
+    monkeypatch.setattr(suite, "read_record", lambda path: (read.append(path), real(path))[1])
+    assert expected_seconds(jobs) == [4.0, None] * 3
+    assert len(read) == 3  # not once for every job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.__main__ import _parser
 from benchmarks.config_files import load_config
-from benchmarks.wandb_settings import WandbSettings, check_sweep, without_key
+from benchmarks.wandb_settings import WandbSettings, announce, check_sweep, sending, without_key
 from benchmarks.wandb_sync import log_record, sync
 from src_plugin.errors import ConfigError
 from wandb_samples import KEY, SUMMARY, file_of, homeless, slept_record
@@ -94,6 +95,36 @@ def test_wrong_settings_are_refused_and_no_key_is_said(
         settings.decided()
     assert environment.get("WANDB_API_KEY", KEY).strip() not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None  # a traceback shows no other
+
+
+def test_offline_the_mode_the_folder_and_the_next_step_are_said(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=40)
+    settings = WandbSettings(mode="offline", project="mine", entity="me", dir=tmp_path / "my runs")
+    announce(settings, records=Path("runs"), console=console)
+    assert console.file.getvalue().splitlines() == [
+        f"W&B: offline, project me/mine, files in {tmp_path / 'my runs' / 'wandb'}",
+        "W&B: nothing leaves this machine. Later, with a network and a key (`wandb login`), send these files:",
+        f"  wandb sync --yes '{tmp_path / 'my runs' / 'wandb'}'/offline-run-*",
+        "or mirror the records themselves: python -m benchmarks wandb-sync runs --wandb online",
+    ]
+    assert sending(settings) in console.file.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "n_lines"), [("online", 1), ("disabled", 0)])
+def test_where_there_is_no_next_step_none_is_said(tmp_path: Path, mode: str, n_lines: int) -> None:
+    console = Console(file=io.StringIO(), width=40)
+    settings = WandbSettings.model_validate({"mode": mode, "project": "mine", "dir": tmp_path})
+    announce(settings, records=Path("runs"), console=console)
+    assert console.file.getvalue().count("\n") == n_lines
+    assert "sync" not in console.file.getvalue()
+
+
+def test_the_commands_that_are_said_are_those_of_the_command_line(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=40)
+    announce(WandbSettings(mode="offline", dir=tmp_path), records=Path("my runs"), console=console)
+    _, _, command = console.file.getvalue().partition("python -m benchmarks ")
+    options = _parser().parse_args(shlex.split(command))
+    assert (options.command, options.folder, options.wandb) == ("wandb-sync", Path("my runs"), "online")
 
 
 def test_a_key_is_cut_out_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import wandb_sync
-from benchmarks.wandb_logger import run_id
+from benchmarks.wandb_logger import is_mirrored, run_id
 from benchmarks.wandb_settings import WandbSettings
 from benchmarks.wandb_sync import reports_by_experience, sync
 from lab_samples import FAILED, make_record
@@ -59,7 +59,7 @@ def test_a_folder_is_mirrored_once_and_what_changed_again(
 
     assert sync(tmp_path, settings=OFFLINE, console=console) == 0
     assert "mirrored 2 of 2 runs (offline); 0 were already" in console.file.getvalue()
-    assert f"wandb sync --yes {tmp_path / 'wandb' / 'offline-run-*'}" in console.file.getvalue()
+    assert f"wandb sync --yes {tmp_path / 'wandb'}/offline-run-*" in console.file.getvalue()
     assert [given["name"] for given in inits] == ["tiny/naive+src/seed3", "tiny/naive+src/seed4"]
     first, second, media = [given[0] for name, given, _ in run.told if name == "log"]
     assert (first, second) == (FIRST, {**SECOND, **SLEPT, "time/sleep_seconds": 0.25})
@@ -81,6 +81,23 @@ def test_a_folder_is_mirrored_once_and_what_changed_again(
     assert sync(tmp_path, settings=OFFLINE, console=console) == 0
     assert len(inits) == 6
     assert path.is_file()
+
+
+def test_what_is_mirrored_into_one_folder_is_not_mirrored_into_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: Console
+) -> None:
+    _, inits = stub_wandb(monkeypatch)
+    record = slept_record()
+    for folder in ("a", "b"):
+        file_of(record, tmp_path / folder)
+    a, b = (OFFLINE.model_copy(update={"dir": tmp_path / name}) for name in ("elsewhere", "further"))
+    for folder, settings in (("a", OFFLINE), ("b", OFFLINE), ("a", a), ("a", b)):
+        assert sync(tmp_path / folder, settings=settings, console=console) == 0
+        assert is_mirrored(record, settings.decided(beside=tmp_path / folder))
+    assert console.file.getvalue().count("mirrored 1 of 1 runs (offline); 0 were already") == 4
+    assert [Path(given["dir"]).name for given in inits] == ["a", "b", "elsewhere", "further"]
+    online = WandbSettings(mode="online", project="src-plugin", dir=tmp_path / "a")
+    assert not is_mirrored(record, online)
 
 
 def test_syncing_gives_up_when_nothing_gets_through(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.workers import WorkerError, run_in_processes
+from benchmarks.workers import WorkerError, processes, run_in_processes
 
 pytestmark = pytest.mark.slow  # processes take a second to start
 
 
 def run(todo: list[str], work: Any, console: Console, **changes: Any) -> dict[str, str]:
-    settings = {"workers": 2, "threads": 1, "finished": lambda job: None, **changes}
+    settings = {"pool": processes(2, threads=1), "finished": lambda job: None, **changes}
     return dict(run_in_processes(todo, work, console=console, **settings))
 
 

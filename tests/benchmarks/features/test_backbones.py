@@ -8,6 +8,9 @@ import json
 import pickle
 import random
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from zipfile import ZipFile
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.models import _builder
@@ -29,6 +33,7 @@ from benchmarks.features.vgg import PaperVGG, VGGClassifier
 from benchmarks.features.weights import PACKAGE
 from src_plugin.errors import ConfigError
 
+NOBODY = "http://127.0.0.1:1"  # where nobody answers
 SMALL = "test_resnet"  # timm's own for tests: 96 features
 
 
@@ -128,6 +133,7 @@ def global_states() -> list[object]:
 
 @pytest.mark.parametrize("source", ["random", "file", "pretrained", "paper_vgg", "refused"])
 def test_building_leaves_the_global_generators_alone(source, full, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     monkeypatch.setattr(_builder, "load_state_dict_from_hf", lambda *_, **__: timm.create_model(SMALL).state_dict())
     before = global_states()
     if source == "refused":
@@ -260,11 +266,14 @@ def test_without_timm_the_cure_is_its_extra(monkeypatch):
     [("pretraned", "did you mean 'pretrained'"), ("x/y.pt", "known: package, pretrained, random")],
 )
 def test_weights_that_are_no_file_are_refused_with_the_words(weights, message):
-    with pytest.raises(DataError, match=rf"there is no file '{weights}'; {message}.*or the path of a weight file"):
+    with pytest.raises(
+        DataError, match=rf"there is no file '{weights}', that is /.*{weights}; {message}.*or the path of a weight file"
+    ):
         build(weights=weights)
 
 
 def test_pretrained_weights_come_through_timm(full, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     asked = []
 
     def fetch(hub: str, **settings: object) -> dict[str, torch.Tensor]:
@@ -278,19 +287,38 @@ def test_pretrained_weights_come_through_timm(full, monkeypatch):
     assert found["sha256"] == build(weights=str(full)).provenance["weights"]["sha256"]
 
 
-def test_without_a_network_pretrained_weights_come_with_two_cures(monkeypatch):
-    import httpx
+def test_without_a_network_pretrained_weights_fail_at_once_with_two_cures(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cures = rf"weights: package \(with name: {PACKAGED}\), or weights: <file>"
+    started = time.perf_counter()
+    with pytest.raises(DataError, match=rf"test_resnet \({NOBODY}: \w+: .*refused.*\).*{cures}"):
+        build(weights="pretrained")
+    assert time.perf_counter() - started < 3  # the hub's client alone would ask again for 46 s
+    assert not constants.HF_HUB_OFFLINE
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_hub_that_answers_is_asked_by_its_own_client(monkeypatch, status):
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
 
     def fail(*_: object, **__: object) -> None:
-        raise httpx.ConnectError("[Errno -2] Name or service not known\nmore")
+        assert not constants.HF_HUB_OFFLINE
+        raise RuntimeError("no such model\nmore")
 
     monkeypatch.setattr(_builder, "load_state_dict_from_hf", fail)
-    with pytest.raises(
-        DataError,
-        match=r"ConnectError: \[Errno -2\] Name or service not known\).*"
-        rf"weights: package \(with name: {PACKAGED}\), or weights: <file>",
-    ):
-        build(weights="pretrained")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(DataError, match=r"\(RuntimeError: no such model\)"):
+            build(weights="pretrained")
+        server.shutdown()
 
 
 def test_models_nobody_pretrained_are_refused_as_pretrained():

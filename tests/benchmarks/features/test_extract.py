@@ -238,7 +238,7 @@ def test_provenance_lies_beside_the_features(tmp_path: Path) -> None:
 def test_a_damaged_provenance_is_named_and_repaired(tmp_path: Path, damage: str) -> None:
     before = compute(tmp_path).provenance
     (folder_of(tmp_path) / "provenance.json").write_text(damage)
-    with pytest.raises(DataError, match=r"provenance\.json .* --repair"):
+    with pytest.raises(DataError, match=r"provenance\.json .*; `python -m benchmarks features <the config> --repair` "):
         compute(tmp_path)
     assert compute(tmp_path, repair=True).provenance == before
 
@@ -341,7 +341,10 @@ def test_a_damaged_shard_is_named_and_repaired_alone(tmp_path: Path, damage: Cal
     compute(tmp_path)
     before, folder = shard_files(tmp_path), folder_of(tmp_path)
     damage(folder)
-    with pytest.raises(DataError, match=r"train-00001\.(npy|json) .* 1 of the shards .* 4 are whole; --repair"):
+    told = (
+        r"train-00001\.(npy|json) .* 1 of the shards .* 4 are whole; `python -m benchmarks features <the config> --rep"
+    )
+    with pytest.raises(DataError, match=told):
         compute(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.npy") if "train-00001" not in path.name}
     console = spoken()

@@ -162,7 +162,8 @@ def test_a_file_that_changed_after_it_was_verified_is_named(tmp_path: Path, cont
         )
         if content == "cut":
             path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"train-00000\.npy should hold features of shape \(4, 3\), .* --repair"):
+    told = r"train-00000\.npy should hold features of shape \(4, 3\), .*`python -m benchmarks features .* --repair`"
+    with pytest.raises(DataError, match=told):
         map_array(path, shape=(4, 3))
 
 

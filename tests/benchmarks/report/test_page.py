@@ -12,7 +12,9 @@ from bs4 import BeautifulSoup, Tag
 
 from benchmarks.records import read_record
 from benchmarks.report import report
-from lab_samples import CONFIG
+from benchmarks.report.rows import Benchmark
+from benchmarks.report.runs import Run
+from lab_samples import CONFIG, FAILED, finished
 from report_samples import diverged, runs_of, write_runs
 from src_plugin.errors import ConfigError, SRCError
 
@@ -190,6 +192,57 @@ def test_a_folder_with_nothing_but_lost_runs_has_a_page(make):
     page = soup_of(site / "benchmarks" / "tiny.html")
     assert not page.select("[data-chart], #data")
     assert "1 diverged" in page.select_one("#leaderboard").get_text()
+
+
+LOST = {**FAILED, "class_order": [], "experiences": [], "n_test": [], "status": "skipped"}
+"""What a run leaves that has not met its stream."""
+
+
+def facts_of(page: BeautifulSoup) -> dict[str, str]:
+    return {dt.get_text(): dt.find_next("dd").get_text() for dt in page.select("dl.facts dt")}
+
+
+def test_runs_that_were_skipped_are_no_order_of_classes_and_no_run_of_the_overview(make):
+    # The first record in the order of files is a skipped one, and the only order is that of the two that are done.
+    site = make(finished("agem", 0, 0.0, **LOST), *runs_of("naive", (0.2, 0.3)))
+    page = soup_of(site / "benchmarks" / "tiny.html")
+    assert facts_of(page)["stream"] == "2 classes in 2 experiences: 0 | 1"
+    assert facts_of(page)["measured on"] == "20 test images"
+    (skipped,) = page.select("#row-agem td.records a")
+    assert (skipped["class"], skipped["aria-label"]) == (["lost"], "agem, seed 0, skipped")
+    assert not page.select("#row-naive td.records a.lost")
+    (line,) = soup_of(site / "index.html").select("main > section tbody tr")
+    assert cells_of(line)[2:4] == ["2", "2 1 skipped"]  # experiences; runs, and below, smaller, what is lost
+    assert line.select("td")[2]["data-value"] == "2"
+
+
+def test_a_benchmark_of_which_nothing_ran_shows_what_its_config_says(make):
+    config = {**CONFIG, "stream": {"dataset": "image_folder", "folder": ["/far/photos.zip"], "n_experiences": 5}}
+    site = make(finished("naive", 0, 0.0, **{**LOST, "status": "failed"}, config={**config, "strategy": "naive"}))
+    facts = facts_of(soup_of(site / "benchmarks" / "tiny.html"))
+    assert facts["stream"] == "5 experiences by its config; no run has got as far as its classes"
+    assert facts["data"] == "photos"
+    assert "measured on" not in facts
+    (line,) = soup_of(site / "index.html").select("main > section tbody tr")
+    assert cells_of(line)[1:3] == ["photos", "5"]
+    (run,) = (site / "runs" / "tiny" / "naive").glob("*.html")
+    assert "class order" not in facts_of(soup_of(run))
+
+
+STREAMS = {
+    "classes": ({"classes_per_experience": [2, 2, 6]}, 3),
+    "labels": ({"experiences": [[0], [1]]}, 2),
+    "permutations": ({"permutations": 4}, 4),
+    "other sets": ({"then": ["mnist"]}, 2),
+    "the first of them": ({"n_experiences": 5, "first": 3}, 3),
+    "nothing": ({}, None),
+}
+
+
+@pytest.mark.parametrize(("stream", "n"), STREAMS.values(), ids=STREAMS)
+def test_experiences_are_counted_by_the_config_where_nothing_ran(stream, n):
+    record = finished("naive", 0, 0.0, **LOST, config={**CONFIG, "stream": {"dataset": "digits", **stream}})
+    assert Benchmark("tiny", "tiny", "", (), (Run(record, Path("x.json"), ""),)).n_experiences == n
 
 
 def test_the_same_records_make_the_same_pages(make):
