@@ -126,6 +126,17 @@ def test_published_numbers_have_their_columns_where_there_are_any(site, tiny):
     assert "published" not in tiny.select_one("#leaderboard thead").get_text()
 
 
+def test_a_published_number_is_said_to_be_of_something_else_or_of_too_few_runs(make):
+    site = make(
+        *runs_of("naive", (0.19, 0.20, 0.21), config_name="table1_cifar10_imagenet"),
+        *runs_of("joint", (0.87, 0.88), config_name="table1_mnist_paper"),
+    )
+    assert "not judged: other features" in cells_of(
+        soup_of(site / "benchmarks" / "table1_cifar10_imagenet.html").select_one("#row-naive")
+    )
+    assert "too few runs" in cells_of(soup_of(site / "benchmarks" / "table1_mnist_paper.html").select_one("#row-joint"))
+
+
 def test_every_link_leads_somewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) == 1 + 3 + 27
