@@ -250,3 +250,15 @@ def test_the_expected_time_is_the_median_of_other_seeds_each_read_once(
     monkeypatch.setattr(suite, "read_record", lambda path: (read.append(path), real(path))[1])
     assert expected_seconds(jobs) == [4.0, None] * 3
     assert len(read) == 3  # not once for every job
+
+
+def test_a_suite_does_not_go_on_beside_records_of_other_features(tmp_path: Path) -> None:
+    config = RunConfig.model_validate(SHORT)
+    pixels = load_dataset("digits", data_root=None)
+    (job,) = plan(config, strategies=["naive"], seeds=[0], out=tmp_path)
+    old = finished("naive", 0, 0.2, features={"key": "old"})
+    same = replace(pixels, provenance={"key": "old"})
+    suite._refuse_other_features(config, same, {job: old})
+    suite._refuse_other_features(config, pixels, {job: finished("naive", 0, 0.2)})
+    with pytest.raises(ConfigError, match=r"seed0-.* was made on other features \(old\) than .* \(new\).*--out"):
+        suite._refuse_other_features(config, replace(pixels, provenance={"key": "new"}), {job: old})
