@@ -47,7 +47,8 @@ class SleepConfig:
         potentiation: Potentiation over a whole sleep of a unit firing at its target rate, in standard deviations of
             the layer's weights, before `depth`. Used where `inc` is None.
         depression: The same for depression. Used where `dec` is None.
-        depth: Factor on `potentiation` and `depression`.
+        depth: Factor on `potentiation` and `depression`. None measures it on inputs of the head: see
+            `src_plugin.depth`.
         replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
@@ -78,7 +79,7 @@ class SleepConfig:
     dec: PerLayer | None = None
     potentiation: tuple[float, float, float] = (0.020, 0.008, 0.005)
     depression: tuple[float, float, float] = (0.29, 0.25, 0.03)
-    depth: float = 0.2
+    depth: float | None = None
 
     replay: bool = True
     settle: bool = True
@@ -105,9 +106,18 @@ class SleepConfig:
             self.patch is None or (_is_int(self.patch) and self.patch > 0), "patch", self.patch, "None or pixels > 0"
         )
         _check(_is_number(self.decay) and 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
-        for name in ("inhibition", "depth"):
-            value = getattr(self, name)
-            _check(_is_number(value) and value >= 0, name, value, "a finite number, 0 or more")
+        _check(
+            _is_number(self.inhibition) and self.inhibition >= 0,
+            "inhibition",
+            self.inhibition,
+            "a finite number, 0 or more",
+        )
+        _check(
+            self.depth is None or (_is_number(self.depth) and self.depth >= 0),
+            "depth",
+            self.depth,
+            "None or a finite number, 0 or more",
+        )
         for name in ("target_rates", "potentiation", "depression"):
             value = getattr(self, name)
             ok = isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) and v >= 0 for v in value)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from src_plugin import gates, settling
 from src_plugin.config import SleepConfig, as_config
+from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
@@ -66,8 +67,8 @@ def sleep(
             and settling starts from silenced ones then.
         recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
-            and levelling has the correlations of the last 300; data-based gains and the gate of the first sleep look at
-            all.
+            and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
+            first sleep look at all.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -168,7 +169,7 @@ def sleep_head(
         facts["expected_share"] = expected
         facts["share_trained"] = gates.noise_share(some, trained, seen=seen, new=new_classes)
 
-    strength = config.depth
+    strength = _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
@@ -252,6 +253,19 @@ def _settle_and_level(
         state = levelled.state
         facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
     return state
+
+
+def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, facts: dict[str, Any]) -> float:
+    """Return the factor on measured step sizes before any gate; notes in `facts` what it was measured from."""
+    if config.depth is not None:
+        return config.depth
+    if not config.replay or (config.inc is not None and config.dec is not None):
+        return UNMEASURED  # nothing reads it
+    if inputs is None or len(inputs) < 2:
+        facts["skipped"]["depth by inputs"] = f"no inputs of the current experience were given; it is {UNMEASURED}"
+        return UNMEASURED
+    facts["input_variation"] = variation(inputs, mean)
+    return measured_depth(facts["input_variation"])
 
 
 def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:

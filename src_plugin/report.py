@@ -17,6 +17,8 @@ class SleepReport:
         sizes: Units per layer, the inputs first, (L+1).
         steps: Steps of sleep.
         strength: Factor on measured step sizes: depth and gates taken together.
+        input_variation: Mean squared distance of inputs from the mean input, relative to the squared norm of that; the
+            depth was measured from it.
         spikes: Spikes per unit layer, the inputs first, (L+1).
         rates: The same per unit and step: firing rates as fractions, (L+1).
         scales: Gain per layer, (L).
@@ -50,6 +52,7 @@ class SleepReport:
     sizes: list[int]
     steps: int = 0
     strength: float = 0.0
+    input_variation: float | None = None
     spikes: list[int] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     scales: list[float] = field(default_factory=list)

@@ -29,7 +29,7 @@ REFUSED = {
     "dec": [-0.1, NAN, INF, (), (0.1, -0.1), (0.1, None), "0.1", True],
     "potentiation": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
     "depression": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
-    "depth": [-0.1, NAN, INF, None],
+    "depth": [-0.1, NAN, INF, "deep", True],
     "normalise": [1, 0, None, "yes"],
     "replay": [1, None],
     "settle": [1, None],

@@ -1,0 +1,46 @@
+"""How deep `auto` sleeps: as deep as the inputs of the head differ from the mean that its stimulus is drawn from.
+
+Sleep changes a unit's answer along the mean input. Where every input resembles the mean, as small grey images do, that
+is a large part of the answer to each of them; where inputs hardly resemble it, as features of a deep network do, it is
+a small one, and the same change spares what was learnt. So the depth is proportional to the variance of the inputs
+relative to their squared mean, which takes no label and no stored example.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PER_VARIATION = 0.3
+"""Depth of sleep per unit of variation."""
+
+DEEPEST = 1.0
+"""A unit firing at its target rate all night moves its synapses by what `potentiation` and `depression` say."""
+
+UNMEASURED = 0.2
+"""Depth where no inputs can be looked at: between those of digits and of natural images in grey."""
+
+
+def variation(inputs: Tensor, mean: NDArray[np.float64]) -> float:
+    """Return the mean squared distance of inputs from a mean, relative to the squared norm of that mean.
+
+    Args:
+        inputs: Inputs of the head from the current experience, shape (n, n_0).
+        mean: Mean of the head's inputs over all that was seen, shape (n_0,), not all 0.
+    """
+    centre = torch.from_numpy(mean)
+    total = 0.0
+    for chunk in inputs.split(2048):  # bounded memory, whatever the number of inputs
+        total += float((chunk.double() - centre).square().sum())
+    return total / len(inputs) / float(centre.square().sum())
+
+
+def measured_depth(varies: float) -> float:
+    """Return the depth of sleep for inputs of a variation.
+
+    Args:
+        varies: See `variation`.
+    """
+    return min(DEEPEST, PER_VARIATION * varies)
