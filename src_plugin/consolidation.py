@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from src_plugin import gates, settling
+from src_plugin import gates
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
+from src_plugin.judging import Samples, check_samples, judge
+from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
-from src_plugin.replaying import replay
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input
 from src_plugin.tracing import UNITS
@@ -43,6 +44,7 @@ def sleep(
     returned_classes: Sequence[int] = (),
     recall: float | None = None,
     inputs: Tensor | None = None,
+    samples: Samples | None = None,
     index: int = 0,
 ) -> SleepReport:
     """Put the classifier head of a module to sleep, in place, once.
@@ -69,6 +71,9 @@ def sleep(
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
             and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
             first sleep look at all.
+        samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of rehearsed and of new classes: with
+            them and `recall`, a sleep of a rehearsing network is kept only if more of them are classified rightly,
+            class by class. None goes by `recall` alone.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -101,6 +106,7 @@ def sleep(
         returned_classes=tuple(sorted(set(returned_classes))),
         recall=recall,
         inputs=inputs,
+        samples=samples,
         index=index,
     )
 
@@ -117,12 +123,13 @@ def sleep_head(
     returned_classes: tuple[int, ...] = (),
     recall: float | None = None,
     inputs: Tensor | None = None,
+    samples: Samples | None = None,
     index: int = 0,
     backbone_trained: bool = False,
 ) -> SleepReport:
     """Put a head that was found already to sleep; arguments as in `sleep`, and a flag that is only reported."""
     started = time.perf_counter()
-    facts: dict[str, Any] = {
+    facts: Facts = {
         "layers": list(head.names),
         "sizes": list(head.sizes),
         "skipped": {},
@@ -141,6 +148,8 @@ def sleep_head(
             raise ConfigError(
                 f"inputs have shape {tuple(inputs.shape)}; the head {list(head.names)} takes (n, {head.sizes[0]})"
             )
+    if samples is not None:
+        samples = check_samples(samples, n_inputs=head.sizes[0], n_outputs=head.sizes[-1])
     trained = head.read()
     if before is not None and not isinstance(before, HeadState):
         raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
@@ -149,32 +158,21 @@ def sleep_head(
             f"before has {len(before.weights)} layers and the head {list(head.names)} has {len(head.layers)}: it must "
             "be a copy of the same head, find_head(...).read()"
         )
-    seen = tuple(sorted({*old_classes, *(new_classes or ())}))
-    has_old = bool(old_classes) and bool(new_classes)
-
-    noise = some = expected = None
-    if has_old and new_classes and not config.is_pure:
-        drawn = draw_noise(
-            mean,
-            generator=generator,
-            dtype=trained.weights[0].dtype,
-            inputs=inputs,
-            hidden=lambda x: head.hidden(trained, x),
-        )
-        noise, facts["noise_strength"] = drawn.vectors, drawn.strength
-        if inputs is None or len(inputs) < 2:
-            facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
-        some = Probe(head, noise[: len(noise) // 2])
-        expected = gates.expected_share(new_classes, old_classes)
-        facts["expected_share"] = expected
-        facts["share_trained"] = gates.noise_share(some, trained, seen=seen, new=new_classes)
+    evening = Evening(
+        head, trained, mean, config, inputs,
+        before=before, new=new_classes, old=old_classes, returned=returned_classes,
+    )  # fmt: skip
+    if old_classes and new_classes and not config.is_pure:
+        evening = _with_noise(evening, generator, facts)
 
     strength = _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
+    if not (config.rehearsal_gate and evening.noise is not None and recall is not None):
+        samples = None  # pure, or nothing to balance, or not rehearsed: nothing is judged
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
-        gates.rehearsed(config, recall),
-        gates.balanced(config, share=facts.get("share_trained"), expected=expected),
+        gates.rehearsed(config, recall, judged=samples is not None),
+        gates.balanced(config, share=facts.get("share_trained"), expected=facts.get("expected_share")),
     ):
         if verdict is not None:
             reason = verdict.reason
@@ -182,26 +180,16 @@ def sleep_head(
             if verdict.strength == 0.0:
                 return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
 
-    state = trained
-    if config.replay:
-        state, spent = replay(
-            head, trained, mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
-        )
-        facts.update(spent, steps=n_steps, strength=strength)
-    else:
-        facts["skipped"]["replay"] = "switched off"
-
-    if not old_classes and config.first_gate and config.replay:
-        if inputs is None or len(inputs) == 0:
-            facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
-        else:
-            state, facts["kept_fraction"] = gates.keep_first(head, trained, state, inputs)
-    if some is not None and new_classes:
-        facts["share_slept"] = gates.noise_share(some, state, seen=seen, new=new_classes)
-    state = _settle_and_level(
-        head, trained, state, config, facts,
-        noise=noise, some=some, before=before, seen=seen, new=new_classes, returned=returned_classes, has_old=has_old,
-    )  # fmt: skip
+    state, done = pass_night(evening, n_steps=n_steps, strength=strength, generator=generator)
+    if samples is not None:
+        judged = judge(evening, state, done, samples=samples, generator=generator)
+        facts.update(samples_trained=judged.trained, samples_after=judged.after)
+        if judged.state is None:
+            reason = f"{reason}, and no night keeps more of them together with the new: {judged.after:.0%} by class"
+            return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
+        state, done = judged.state, judged.facts
+    facts["skipped"].update(done.pop("skipped"))
+    facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
         float((after - w).norm()) for after, w in zip(state.weights, trained.weights, strict=True)
@@ -210,52 +198,27 @@ def sleep_head(
     return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
 
 
-def _settle_and_level(
-    head: Head,
-    trained: HeadState,
-    slept: HeadState,
-    config: SleepConfig,
-    facts: dict[str, Any],
-    *,
-    noise: Tensor | None,
-    some: Probe | None,
-    before: HeadState | None,
-    seen: tuple[int, ...],
-    new: tuple[int, ...] | None,
-    returned: tuple[int, ...],
-    has_old: bool,
-) -> HeadState:
-    """Stages B and C; notes in `facts` what they did, or why not."""
-    state = slept
-    why = _why_not(has_old=has_old, new=new)
-    if not config.settle:
-        facts["skipped"]["settle"] = "switched off"
-    elif why or before is None or some is None or new is None:
-        facts["skipped"]["settle"] = why or "the weights before the experience were not given"
-    else:
-        start, lost = settling.align(before, trained)
-        if lost:
-            facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
-        past = settling.silence(some, before=start, trained=trained, seen=seen, new=new, returned=returned)
-        facts["silenced"] = past is not start
-        settled = settling.settle(
-            some, before=past, trained=trained, slept=slept, seen=seen, new=new,
-            at_slept=facts["share_slept"],
-        )  # fmt: skip
-        state = settled.state
-        facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
-    if not config.level:
-        facts["skipped"]["level"] = "switched off"
-    elif why or noise is None:
-        facts["skipped"]["level"] = why or "there is no noise to level with"
-    else:
-        levelled = settling.level(head, state, noise=noise, seen=seen)
-        state = levelled.state
-        facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
-    return state
+def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) -> Evening:
+    """Draw the noise that outputs are balanced on; notes in `facts` how they answer to it before the night."""
+    head, trained, inputs, new = evening.head, evening.trained, evening.inputs, evening.new
+    assert new is not None
+    drawn = draw_noise(
+        evening.mean,
+        generator=generator,
+        dtype=trained.weights[0].dtype,
+        inputs=inputs,
+        hidden=lambda x: head.hidden(trained, x),
+    )
+    facts["noise_strength"] = drawn.strength
+    if inputs is None or len(inputs) < 2:
+        facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
+    some = Probe(head, drawn.vectors[: len(drawn.vectors) // 2])
+    facts["expected_share"] = gates.expected_share(new, evening.old)
+    facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
+    return replace(evening, noise=drawn.vectors, some=some)
 
 
-def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, facts: dict[str, Any]) -> float:
+def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, facts: Facts) -> float:
     """Return the factor on measured step sizes before any gate; notes in `facts` what it was measured from."""
     if config.depth is not None:
         return config.depth
@@ -274,12 +237,6 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
     if new is None:
         return "it is not known which classes are new, so no gate could tell"
     return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
-
-
-def _why_not(*, has_old: bool, new: tuple[int, ...] | None) -> str | None:
-    if new is None:
-        return "it is not known which classes are new"
-    return None if has_old else "there are no earlier classes"
 
 
 def _check_classes(

@@ -41,20 +41,22 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
     return Verdict(0.0, "no new classes in this experience")
 
 
-def rehearsed(config: SleepConfig, recall: float | None) -> Verdict | None:
+def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
     """Sleep as strongly as earlier classes are forgotten, measured on rehearsed samples while training.
 
     Args:
         config: `rehearsal_gate` switches this gate.
         recall: Share of samples of earlier classes in the training batches that were classified rightly in the second
             half of the last epoch; None if there were none.
+        judged: Whether the sleep will be judged by samples (`src_plugin.judging`), so that a high recall does not
+            forbid to try.
     """
     if not config.rehearsal_gate or recall is None:
         return None
     forgotten = 1.0 - recall
-    if forgotten < RECALLED:
+    if forgotten == 0.0 or (forgotten < RECALLED and not judged):
         return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled")
-    return Verdict(forgotten, f"rehearsal falls short: {recall:.0%} of rehearsed samples are recalled")
+    return Verdict(forgotten, f"{recall:.0%} of rehearsed samples are recalled")
 
 
 def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:

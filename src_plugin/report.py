@@ -38,6 +38,8 @@ class SleepReport:
         gains: Factor on the outputs of each seen class in stage C.
         offsets: Offset of each seen class in stage C, after that.
         kept_fraction: Share of the first sleep's change that was kept.
+        samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
+        samples_after: The same of the best night.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
         weight_norm: Norm of each layer's weights before, (L).
@@ -72,6 +74,8 @@ class SleepReport:
     gains: list[float] | None = None
     offsets: list[float] | None = None
     kept_fraction: float | None = None
+    samples_trained: float | None = None
+    samples_after: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     weight_change: list[float] = field(default_factory=list)
     weight_norm: list[float] = field(default_factory=list)
@@ -100,6 +104,11 @@ class SleepReport:
             lines.append(
                 f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
                 f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}"
+            )
+        if self.samples_trained is not None and self.samples_after is not None:
+            lines.append(
+                f"  judge   {self.samples_trained:.0%} -> {self.samples_after:.0%} of rehearsed and new samples are right, "
+                "class by class"
             )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)

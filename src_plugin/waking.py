@@ -6,7 +6,6 @@ running statistics below the head are kept.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,12 +21,10 @@ from src_plugin.head import Head, HeadState
 from src_plugin.holding import NormHold, is_candidate
 from src_plugin.kernel import load
 from src_plugin.ledger import ClassLedger
+from src_plugin.recent import Recent
 from src_plugin.stimulus import check_mean_input
 from src_plugin.tracing import Trace, trace_forward
 from src_plugin.watching import Forward, Watch
-
-RECENT = 1000
-"""Inputs of the head that are held until the sleep, for the gate of the first sleep and data-based gains."""
 
 ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
 """Why `auto` stays awake where the model is told the task."""
@@ -78,7 +75,7 @@ class Waking:
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
         self._sum: Tensor | None = None
         self._n = 0
-        self._recent: deque[Tensor] = deque()
+        self._recent = Recent()
 
     def begin_epoch(self, model: nn.Module | None = None) -> None:
         """Start to count recall of rehearsed classes anew; hold batch norms of a model whose head was found before."""
@@ -163,13 +160,9 @@ class Waking:
                 self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
         self._sum = total if self._sum is None else self._sum + total
         self._n += len(x)
-        self._remember(x)
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
-
-    def _remember(self, x: Tensor) -> None:
-        self._recent.append(x)
-        while sum(map(len, self._recent)) - len(self._recent[0]) >= RECENT:
-            self._recent.popleft()
+        classes = targets.detach() if self.ledger.has_classes else None
+        self._recent.note(x, classes, seen=self.ledger.seen)
 
     @property
     def has_seen_input(self) -> bool:
@@ -178,8 +171,8 @@ class Waking:
 
     @property
     def recent(self) -> Tensor | None:
-        """The last inputs of the head, about `RECENT` of them, shape (n, n_0)."""
-        return torch.cat(list(self._recent)) if self._recent else None
+        """The last inputs of the head, about a thousand, shape (n, n_0)."""
+        return self._recent.inputs
 
     def mean_input(self) -> NDArray[np.float64]:
         """Return the mean input of the head over everything seen, shape (n_0,); every presentation counts once.
@@ -240,7 +233,7 @@ class Waking:
 
     def knowledge(self) -> dict[str, Any]:
         """Return what `sleep_head` wants to know of the experience, by its own argument names; see `ClassLedger`."""
-        return {"before": self._before_now(), **self.ledger.knowledge()}
+        return {"before": self._before_now(), "samples": self._recent.samples, **self.ledger.knowledge()}
 
     def forget(self, *, slept: bool) -> None:
         """End the experience: fold it into the running mean, and drop all the rest.

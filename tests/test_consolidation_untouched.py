@@ -5,7 +5,7 @@ import torch
 
 from models import changed, copies, global_states, hooks, same_bits
 from sleep_samples import MEAN, NEW, OLD, PURE, QUICK, Seeing, night, trained
-from src_plugin import consolidation, replaying, stimulus
+from src_plugin import replaying, settling, stimulus
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
@@ -125,8 +125,8 @@ PLACES = {
     "while thresholds are measured": (replaying, "calibrate", 0),
     "in the first chunk": (replaying, "simulate", 0),
     "in the second chunk": (replaying, "simulate", 1),
-    "while settling": (consolidation.settling, "settle", 0),
-    "while levelling": (consolidation.settling, "level", 0),
+    "while settling": (settling, "settle", 0),
+    "while levelling": (settling, "level", 0),
     "in the middle of the write": (torch.Tensor, "copy_", 3),
 }
 

@@ -7,8 +7,9 @@ from torch import nn
 
 from models import mlp
 from src_plugin.errors import StimulusError
+from src_plugin.recent import RECENT
 from src_plugin.settling import align
-from src_plugin.waking import RECENT, Waking
+from src_plugin.waking import Waking
 from waking_samples import backbone, batches, show
 
 # -- the weights before ------------------------------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""One night: the stages sleep, settle and level on copies of the head's parameters, and what they did.
+
+A sleep (replaying) -> first gate -> B settle -> C level (settling)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_plugin import gates, settling
+from src_plugin.config import SleepConfig
+from src_plugin.head import Head, HeadState, Probe
+from src_plugin.replaying import replay
+
+Facts = dict[str, Any]
+"""Fields of SleepReport, by name."""
+
+
+@dataclass(frozen=True)
+class Evening:
+    """What a night begins with.
+
+    Attributes:
+        head: The head; its own parameters stay as they are.
+        trained: They, copied.
+        mean: Mean of the head's inputs, shape (n_0,).
+        config: What is to be done.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None.
+        before: Parameters before the experience, or None.
+        new: Outputs of its classes; None where that is not known.
+        old: Outputs of the classes they stand against; empty if there are none.
+        returned: Those of `new` that came back.
+        noise: Binary inputs of the head, shape (m, n_0); None where there is nothing to balance.
+        some: The first half of them, to tell shares.
+    """
+
+    head: Head
+    trained: HeadState
+    mean: NDArray[np.float64]
+    config: SleepConfig
+    inputs: Tensor | None
+    before: HeadState | None
+    new: tuple[int, ...] | None
+    old: tuple[int, ...]
+    returned: tuple[int, ...]
+    noise: Tensor | None = None
+    some: Probe | None = None
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """All classes seen so far."""
+        return tuple(sorted({*self.old, *(self.new or ())}))
+
+
+def pass_night(
+    evening: Evening, *, n_steps: int, strength: float, generator: np.random.Generator
+) -> tuple[HeadState, Facts]:
+    """Go through the stages that the config leaves on.
+
+    Args:
+        evening: What the night begins with.
+        n_steps: Length of stage A, in steps.
+        strength: Factor on measured step sizes of stage A.
+        generator: The only source of randomness.
+
+    Returns:
+        The parameters in the morning, and what the report says of the night.
+    """
+    head, config, inputs = evening.head, evening.config, evening.inputs
+    facts: Facts = {"skipped": {}}
+    state = evening.trained
+    if config.replay:
+        state, spent = replay(
+            head, state, evening.mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
+        )
+        facts.update(spent, steps=n_steps, strength=strength)
+    else:
+        facts["skipped"]["replay"] = "switched off"
+
+    if not evening.old and config.first_gate and config.replay:
+        if inputs is None or len(inputs) == 0:
+            facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
+        else:
+            state, facts["kept_fraction"] = gates.keep_first(head, evening.trained, state, inputs)
+    if evening.some is not None and evening.new:
+        facts["share_slept"] = gates.noise_share(evening.some, state, seen=evening.seen, new=evening.new)
+    return _level(evening, _settle(evening, state, facts), facts), facts
+
+
+def _settle(evening: Evening, slept: HeadState, facts: Facts) -> HeadState:
+    """Stage B; notes in `facts` what it did, or why not."""
+    why = _why_not(evening)
+    before, trained, some, new = evening.before, evening.trained, evening.some, evening.new
+    if not evening.config.settle:
+        facts["skipped"]["settle"] = "switched off"
+    elif why or before is None or some is None or new is None:
+        facts["skipped"]["settle"] = why or "the weights before the experience were not given"
+    else:
+        start, lost = settling.align(before, trained)
+        if lost:
+            facts["skipped"]["settle of grown units"] = f"{lost} weights have no counterpart before the experience"
+        past = settling.silence(
+            some, before=start, trained=trained, seen=evening.seen, new=new, returned=evening.returned
+        )
+        facts["silenced"] = past is not start
+        settled = settling.settle(
+            some, before=past, trained=trained, slept=slept, seen=evening.seen, new=new,
+            at_slept=facts["share_slept"],
+        )  # fmt: skip
+        facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
+        return settled.state
+    return slept
+
+
+def _level(evening: Evening, state: HeadState, facts: Facts) -> HeadState:
+    """Stage C; notes in `facts` what it did, or why not."""
+    why = _why_not(evening)
+    if not evening.config.level:
+        facts["skipped"]["level"] = "switched off"
+    elif why or evening.noise is None:
+        facts["skipped"]["level"] = why or "there is no noise to level with"
+    else:
+        levelled = settling.level(evening.head, state, noise=evening.noise, seen=evening.seen)
+        facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
+        return levelled.state
+    return state
+
+
+def _why_not(evening: Evening) -> str | None:
+    if evening.new is None:
+        return "it is not known which classes are new"
+    return None if evening.old and evening.new else "there are no earlier classes"

@@ -1,0 +1,137 @@
+"""Whether a sleep helped a rehearsing network: samples of old and of new classes tell."""
+
+import pytest
+import torch
+from torch import nn
+
+from models import changed, copies
+from sleep_samples import CURRENT, MEAN, NEW, OLD, QUICK, night, trained
+from src_plugin.config import SleepConfig
+from src_plugin.consolidation import sleep
+from src_plugin.errors import ConfigError
+from src_plugin.finding import find_head
+from src_plugin.head import HeadState
+from src_plugin.judging import by_class
+
+EYE = torch.eye(3, dtype=torch.float64)
+
+
+def one_layer(weight):
+    """A head of one layer, and its state."""
+    layer = nn.Linear(3, len(weight), bias=False)
+    return find_head(layer, head=""), HeadState((torch.tensor(weight, dtype=torch.float64),), (None,))
+
+
+def test_classes_count_alike_however_many_samples_they_have():
+    head, state = one_layer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    inputs = torch.cat([EYE[:1].repeat(9, 1), EYE[1:2]])
+    classes = torch.tensor([0] * 9 + [2])  # nine of class 0, all right; one of class 2 that is taken for class 1
+    assert by_class(head, state, (inputs, classes), among=(0, 1, 2)) == 0.5
+
+
+def test_outputs_of_classes_never_seen_are_not_chosen():
+    head, state = one_layer([[1.0, 0, 0], [9, 9, 9], [0, 0, 1]])
+    assert by_class(head, state, (EYE[[0, 2]], torch.tensor([0, 2])), among=(0, 2)) == 1.0
+
+
+def answers_of(model):
+    with torch.no_grad():
+        return model(CURRENT).argmax(1)
+
+
+def test_a_night_after_which_fewer_samples_are_right_is_undone():
+    model, before = trained()
+    samples = (CURRENT, answers_of(model))  # all is right as it is
+    state = copies(model)
+    report = night(model, before, recall=0.2, samples=samples)
+    assert report.decision == "awake"
+    assert changed(model, state) == []
+    assert "20% of rehearsed samples are recalled, and no night keeps more of them" in report.reason
+    assert report.samples_trained == 1.0
+    assert report.samples_after <= 1.0
+
+
+def test_a_night_after_which_more_samples_are_right_is_kept():
+    plain = trained()
+    night(*plain, recall=0.2)
+    wanted = answers_of(plain[0])
+    model, before = trained()
+    assert not torch.equal(answers_of(model), wanted)
+    report = night(model, before, recall=0.2, samples=(CURRENT, wanted))
+    assert report.decision == "slept"
+    assert torch.equal(answers_of(model), wanted)
+    assert report.samples_trained < report.samples_after == 1.0
+    assert report.steps == QUICK.steps
+    assert f"judge   {report.samples_trained:.0%} -> 100% of rehearsed and new samples" in str(report)
+
+
+def test_settling_and_levelling_alone_is_kept_where_that_is_best():
+    plain = trained()
+    calm = night(*plain, SleepConfig(steps=120, replay=False))
+    wanted = answers_of(plain[0])
+    model, before = trained()
+    report = night(model, before, SleepConfig(steps=120, depth=3.0), recall=0.2, samples=(CURRENT, wanted))
+    assert report.decision == "slept"
+    assert report.steps == 0
+    assert report.spikes == []
+    assert "kept more of the rehearsed samples" in report.skipped["replay"]
+    assert report.settled_at == calm.settled_at
+    assert torch.equal(answers_of(model), wanted)
+
+
+def test_a_high_recall_forbids_only_what_cannot_be_judged():
+    plain = trained()
+    night(*plain, recall=0.9, config=SleepConfig(steps=120, rehearsal_gate=False))
+    samples = (CURRENT, answers_of(plain[0]))
+    assert night(*trained(), recall=0.9).decision == "awake"
+    assert night(*trained(), recall=0.9, samples=samples).decision == "slept"
+
+
+UNJUDGED = {
+    "nothing was rehearsed": {"recall": None},
+    "the gate is off": {"config": SleepConfig(steps=120, rehearsal_gate=False), "recall": 0.2},
+    "pure SRC": {"config": SleepConfig.preset("src_only", steps=120), "recall": 0.2},
+    "the first sleep": {"new_classes": OLD + NEW, "old_classes": (), "recall": 0.2},
+}
+
+
+@pytest.mark.parametrize("arguments", UNJUDGED.values(), ids=UNJUDGED)
+def test_samples_do_not_count(arguments):
+    runs = []
+    for samples in (None, (CURRENT, torch.zeros(50, dtype=torch.int64))):
+        model, before = trained()
+        report = night(model, before, samples=samples, **arguments)
+        assert (report.samples_trained, report.samples_after) == (None, None)
+        runs.append(copies(model))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+WRONG = {
+    "too narrow": (CURRENT[:, :5], torch.zeros(50, dtype=torch.int64)),
+    "a class too few": (CURRENT, torch.zeros(49, dtype=torch.int64)),
+    "none": (CURRENT[:0], torch.zeros(0, dtype=torch.int64)),
+    "not a matrix": (CURRENT[0], torch.zeros(12, dtype=torch.int64)),
+}
+
+
+@pytest.mark.parametrize("samples", WRONG.values(), ids=WRONG)
+def test_samples_of_a_wrong_shape_are_refused_before_anything_changes(samples):
+    model, before = trained()
+    state = copies(model)
+    with pytest.raises(ConfigError, match=r"they must be inputs of the head, \(n, 12\)"):
+        night(model, before, recall=0.2, samples=samples)
+    assert changed(model, state) == []
+
+
+def test_a_class_without_an_output_is_refused():
+    with pytest.raises(ConfigError, match="samples are of class 7"):
+        night(*trained(), recall=0.2, samples=(CURRENT, torch.full((50,), 7)))
+
+
+def test_the_public_function_takes_samples():
+    model, before = trained()
+    samples = (CURRENT, answers_of(model))
+    report = sleep(
+        model, MEAN, QUICK, before=before, new_classes=NEW, old_classes=OLD, recall=0.4, inputs=CURRENT, samples=samples
+    )
+    assert report.decision == "awake"
