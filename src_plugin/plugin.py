@@ -26,7 +26,7 @@ from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
 from src_plugin.finding import named_head
 from src_plugin.head import Head
-from src_plugin.memories import recall_of_memory
+from src_plugin.memories import exemplars_of, recall_of
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
@@ -244,9 +244,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             elif buffers:
                 self._tell("buffers", buffer_message(buffers, strategy.model, head))
         known = waking.knowledge()
-        if self.config.rehearsal_gate and known["recall"] is None and known["old_classes"] and known["new_classes"]:
-            both = (*known["old_classes"], *known["new_classes"])
-            known["recall"] = recall_of_memory(strategy, old=known["old_classes"], known=both)
+        self._ask_memory(strategy, head, known)
         trigger_plugins(strategy, "before_sleep")
         report = sleep_head(
             head,
@@ -260,6 +258,20 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         )
         self.reports.append(report)
         trigger_plugins(strategy, "after_sleep")
+
+    def _ask_memory(self, strategy: Any, head: Head, known: dict[str, Any]) -> None:
+        """Add what exemplars that are kept but not trained on say of old classes, where no batch did."""
+        old, new = known["old_classes"], known["new_classes"]
+        if not (self.config.rehearsal_gate and known["recall"] is None and old and new):
+            return
+        exemplars = exemplars_of(strategy, old=old)
+        if exemplars is None:
+            return
+        known["recall"] = recall_of(strategy.model, exemplars, known=(*old, *new), device=strategy.device)
+        fresh = self._waking.fresh
+        if fresh is not None:
+            inputs = head_inputs(strategy.model, head, exemplars[0], device=strategy.device)
+            known["samples"] = (torch.cat([inputs, fresh[0].cpu()]), torch.cat([exemplars[1], fresh[1].cpu()]))
 
     def _has_task_heads(self, model: nn.Module) -> bool:
         """Whether the model is told the task and has a head for each, so that `auto` has nothing to balance.

@@ -46,6 +46,14 @@ class Recent:
         return torch.cat(list(self._inputs)) if self._inputs else None
 
     @property
+    def fresh(self) -> tuple[Tensor, Tensor] | None:
+        """The last inputs of new classes, about `RECENT`, and their classes; None in a first experience."""
+        if not self._fresh:
+            return None
+        inputs, classes = zip(*self._fresh, strict=True)
+        return torch.cat(inputs), torch.cat(classes)
+
+    @property
     def samples(self) -> tuple[Tensor, Tensor] | None:
         """The last inputs of old and of new classes, about `RECENT` each, and their classes; None if one is missing."""
         if not (self._rehearsed and self._fresh):

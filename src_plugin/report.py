@@ -107,8 +107,8 @@ class SleepReport:
             )
         if self.samples_trained is not None and self.samples_after is not None:
             lines.append(
-                f"  judge   {self.samples_trained:.0%} -> {self.samples_after:.0%} of rehearsed and new samples are right, "
-                "class by class"
+                f"  judge   {self.samples_trained:.0%} -> {self.samples_after:.0%} of rehearsed and new samples are "
+                "right, class by class"
             )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)

@@ -174,6 +174,11 @@ class Waking:
         """The last inputs of the head, about a thousand, shape (n, n_0)."""
         return self._recent.inputs
 
+    @property
+    def fresh(self) -> tuple[Tensor, Tensor] | None:
+        """The last inputs of new classes, and their classes; None in a first experience."""
+        return self._recent.fresh
+
     def mean_input(self) -> NDArray[np.float64]:
         """Return the mean input of the head over everything seen, shape (n_0,); every presentation counts once.
 

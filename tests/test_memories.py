@@ -6,7 +6,8 @@ from avalanche.training.plugins import AGEMPlugin, EWCPlugin, GEMPlugin
 from torch import nn
 
 from plugin_samples import QUICK, benchmark, build, decisions, own
-from src_plugin.memories import recall_of_memory
+from src_plugin.config import SleepConfig
+from src_plugin.memories import exemplars_of, recall_of
 from src_plugin.plugin import SRCPlugin
 
 
@@ -28,6 +29,12 @@ def with_memory(plugin):
     strategy = build(plugin)
     strategy.train(benchmark().train_stream[0])
     return strategy
+
+
+def recall_of_memory(strategy, *, old, known):
+    """As SRCPlugin asks."""
+    exemplars = exemplars_of(strategy, old=old)
+    return None if exemplars is None else recall_of(strategy.model, exemplars, known=known, device=strategy.device)
 
 
 @pytest.mark.parametrize("plugin", [lambda: GEMPlugin(6, 0.5), lambda: AGEMPlugin(6, 6)], ids=["gem", "agem"])
@@ -61,4 +68,21 @@ def test_a_network_that_gem_keeps_in_health_is_left_alone():
     for experience in benchmark().train_stream:
         strategy.train(experience)
     assert decisions(own(strategy))[1] == "awake"
-    assert "of rehearsed samples are recalled" in own(strategy).reports[1].reason
+    report = own(strategy).reports[1]
+    assert "of rehearsed samples are recalled" in report.reason
+
+
+@pytest.mark.parametrize("plugin", [lambda: GEMPlugin(6, 0.5), lambda: AGEMPlugin(6, 6)], ids=["gem", "agem"])
+def test_exemplars_judge_the_sleep(plugin, monkeypatch):
+    monkeypatch.setattr("src_plugin.plugin.recall_of", lambda *_, **__: 0.3)  # blobs are never forgotten
+    strategy = build(SRCPlugin(SleepConfig(steps=120, balance_gate=False)), plugin())
+    seen = []
+    for experience in benchmark().train_stream:
+        strategy.train(experience)
+        seen.append(exemplars_of(strategy, old=[0, 1]))
+    first, second = own(strategy).reports
+    assert (first.samples_trained, first.samples_after) == (None, None)
+    assert second.samples_trained == 1.0
+    assert second.decision == "awake"
+    assert "no night keeps more" in second.reason
+    assert all(len(x) == len(y) > 0 and set(y.tolist()) == {0, 1} for x, y in seen)
