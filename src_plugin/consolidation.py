@@ -22,7 +22,7 @@ from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
-from src_plugin.judging import Samples, check_samples, judge
+from src_plugin.judging import Samples, by_class, check_samples
 from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
 from src_plugin.report import SleepReport
@@ -177,17 +177,16 @@ def sleep_head(
         if verdict is not None:
             reason = verdict.reason
             strength *= verdict.strength
-            if verdict.strength == 0.0:
+            if verdict.closed:
                 return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
 
     state, done = pass_night(evening, n_steps=n_steps, strength=strength, generator=generator)
     if samples is not None:
-        judged = judge(evening, state, done, samples=samples, generator=generator)
-        facts.update(samples_trained=judged.trained, samples_after=judged.after)
-        if judged.state is None:
-            reason = f"{reason}, and no night keeps more of them together with the new: {judged.after:.0%} by class"
+        now, then = (by_class(head, point, samples, among=evening.seen) for point in (trained, state))
+        facts.update(samples_trained=now, samples_after=then)
+        if then <= now:
+            reason = f"{reason}, and the night would keep no more of them beside the new ones ({now:.0%}, {then:.0%})"
             return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
-        state, done = judged.state, judged.facts
     facts["skipped"].update(done.pop("skipped"))
     facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]

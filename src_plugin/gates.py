@@ -14,7 +14,10 @@ from src_plugin.config import SleepConfig
 from src_plugin.head import Head, HeadState, Probe
 
 RECALLED = 0.5
-"""Share of earlier classes' training samples that must be forgotten before a rehearsing network sleeps."""
+"""Recall of rehearsed samples from which a network stays awake, where no samples can judge what a night gave."""
+
+FADED = 0.25
+"""Recall of rehearsed samples at which the sleep itself has faded to nothing."""
 
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
@@ -25,10 +28,14 @@ FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
 
 @dataclass(frozen=True)
 class Verdict:
-    """A gate's answer: how strongly to sleep, and why."""
+    """A gate's answer: how strongly to sleep, why, and whether to stay awake altogether.
+
+    At strength 0 a gate that is not closed lets the head settle and level without the sleep itself.
+    """
 
     strength: float
     reason: str
+    closed: bool = False
 
 
 def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
@@ -38,25 +45,27 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
     """
     if config.is_pure or new_classes is None or new_classes:
         return None
-    return Verdict(0.0, "no new classes in this experience")
+    return Verdict(0.0, "no new classes in this experience", closed=True)
 
 
 def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
     """Sleep as strongly as earlier classes are forgotten, measured on rehearsed samples while training.
 
+    A network that rehearsal keeps in shape settles and levels without the sleep itself: what the next experience begins
+    with would cost it more than the sleep gains.
+
     Args:
         config: `rehearsal_gate` switches this gate.
         recall: Share of samples of earlier classes in the training batches that were classified rightly in the second
             half of the last epoch; None if there were none.
-        judged: Whether the sleep will be judged by samples (`src_plugin.judging`), so that a high recall does not
-            forbid to try.
+        judged: Whether samples will judge the outcome (`src_plugin.judging`), so that a high recall does not forbid
+            to try.
     """
     if not config.rehearsal_gate or recall is None:
         return None
-    forgotten = 1.0 - recall
-    if forgotten == 0.0 or (forgotten < RECALLED and not judged):
-        return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled")
-    return Verdict(forgotten, f"{recall:.0%} of rehearsed samples are recalled")
+    if recall > RECALLED and not judged:
+        return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled", closed=True)
+    return Verdict(max(0.0, 1.0 - recall / FADED), f"{recall:.0%} of rehearsed samples are recalled")
 
 
 def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:
@@ -69,7 +78,9 @@ def balanced(config: SleepConfig, *, share: float | None, expected: float | None
     """
     if not config.balance_gate or share is None or expected is None or share > expected:
         return None
-    return Verdict(0.0, f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}")
+    return Verdict(
+        0.0, f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}", closed=True
+    )
 
 
 def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:

@@ -1,66 +1,18 @@
 """A rehearsing network has samples of old classes in its batches; whether a sleep helps it, they can tell.
 
-No sample is kept for that beyond the experience. Three mornings are compared by the mean accuracy over classes: the
-trained network, the night as it was, and a night that only settled and levelled. The trained one wins a tie.
+No sample is kept for that beyond the experience. A night is kept if the mean accuracy over classes is higher after it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from src_plugin.errors import ConfigError
 from src_plugin.head import Head, HeadState
-from src_plugin.night import Evening, Facts, pass_night
 
 Samples = tuple[Tensor, Tensor]
 """Inputs of the head, shape (n, n_0), and their classes, shape (n,)."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The best morning.
-
-    Attributes:
-        state: Its parameters; None if it is the trained network as it was.
-        facts: What the report says of its night.
-        trained: Mean accuracy over classes of the trained network.
-        after: The same of the best night, whether it was good enough or not.
-    """
-
-    state: HeadState | None
-    facts: Facts
-    trained: float
-    after: float
-
-
-def judge(
-    evening: Evening, slept: HeadState, facts: Facts, *, samples: Samples, generator: np.random.Generator
-) -> Judged:
-    """Choose among three mornings.
-
-    Args:
-        evening: What the night began with.
-        slept: How it ended.
-        facts: What the report says of it.
-        samples: Of old and of new classes, see `check_samples`.
-        generator: Of the night; one without replay draws nothing.
-    """
-    at_trained = by_class(evening.head, evening.trained, samples, among=evening.seen)
-    mornings = [(slept, facts)]
-    if evening.config.replay and evening.config.settle:
-        calm = replace(evening, config=replace(evening.config, replay=False))
-        state, of_calm = pass_night(calm, n_steps=0, strength=0.0, generator=generator)
-        of_calm["skipped"]["replay"] = "settling and levelling alone kept more of the rehearsed samples"
-        mornings.append((state, of_calm))
-    scores = [by_class(evening.head, state, samples, among=evening.seen) for state, _ in mornings]
-    best = max(range(len(scores)), key=lambda i: (scores[i], -i))
-    if scores[best] <= at_trained:
-        return Judged(None, {}, at_trained, scores[best])
-    return Judged(*mornings[best], at_trained, scores[best])
 
 
 def by_class(head: Head, state: HeadState, samples: Samples, *, among: tuple[int, ...]) -> float:

@@ -74,11 +74,13 @@ def pass_night(
     head, config, inputs = evening.head, evening.config, evening.inputs
     facts: Facts = {"skipped": {}}
     state = evening.trained
-    if config.replay:
+    if config.replay and strength > 0:
         state, spent = replay(
             head, state, evening.mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
         )
         facts.update(spent, steps=n_steps, strength=strength)
+    elif config.replay:
+        facts["skipped"]["replay"] = "no strength is left to it"
     else:
         facts["skipped"]["replay"] = "switched off"
 

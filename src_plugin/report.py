@@ -39,7 +39,7 @@ class SleepReport:
         offsets: Offset of each seen class in stage C, after that.
         kept_fraction: Share of the first sleep's change that was kept.
         samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
-        samples_after: The same of the best night.
+        samples_after: The same after it.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
         weight_norm: Norm of each layer's weights before, (L).

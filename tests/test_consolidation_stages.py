@@ -10,6 +10,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
+from src_plugin.gates import FADED
 
 
 @pytest.mark.parametrize("stage", ["replay", "settle", "level"])
@@ -140,10 +141,17 @@ def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
     assert report.settled_towards == "trained"
 
 
-def test_a_rehearsing_network_that_forgets_sleeps_in_proportion():
-    full, part = night(*trained(), recall=0.0), night(*trained(), recall=0.5)
+def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
+    full, part = night(*trained(), recall=0.0), night(*trained(), recall=FADED / 2)
     assert part.strength == pytest.approx(0.5 * full.strength)
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
+
+
+def test_where_the_sleep_has_faded_the_head_settles_and_levels_all_the_same():
+    report = night(*trained(), recall=FADED)
+    assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
+    assert report.skipped == {"replay": "no strength is left to it"}
+    assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
 
 
 def test_a_sleep_in_which_nothing_fires_warns_and_changes_nothing():

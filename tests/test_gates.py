@@ -6,7 +6,17 @@ from torch import nn
 
 from src_plugin.config import SleepConfig
 from src_plugin.finding import find_head
-from src_plugin.gates import FRACTIONS, balanced, expected_share, keep_first, no_new_classes, noise_share, rehearsed
+from src_plugin.gates import (
+    FADED,
+    FRACTIONS,
+    RECALLED,
+    balanced,
+    expected_share,
+    keep_first,
+    no_new_classes,
+    noise_share,
+    rehearsed,
+)
 from src_plugin.head import HeadState, Probe
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
@@ -53,7 +63,7 @@ def test_expected_share_counts_classes():
 
 def test_without_new_classes_nothing_can_be_balanced():
     verdict = no_new_classes(ON, ())
-    assert verdict.strength == 0.0
+    assert verdict.closed
     assert "no new classes" in verdict.reason
 
 
@@ -62,20 +72,23 @@ def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
     assert no_new_classes(config, new) is None
 
 
-def test_a_network_that_rehearses_well_stays_awake():
+def test_a_network_that_rehearses_well_stays_awake_where_nothing_can_judge_the_night():
     verdict = rehearsed(ON, 0.9)
-    assert verdict.strength == 0.0
+    assert verdict.closed
     assert "rehearsal works: 90%" in verdict.reason
+    assert not rehearsed(ON, 0.9, judged=True).closed
 
 
-def test_a_network_that_rehearses_badly_sleeps_as_much_as_it_forgot():
-    verdict = rehearsed(ON, 0.2)
-    assert verdict.strength == pytest.approx(0.8)
-    assert "20%" in verdict.reason
+STRENGTHS = {0.0: 1.0, FADED / 4: 0.75, FADED: 0.0, RECALLED: 0.0}
 
 
-def test_nothing_recalled_is_a_full_sleep():
-    assert rehearsed(ON, 0.0).strength == 1.0
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize(("recall", "strength"), STRENGTHS.items())
+def test_the_sleep_itself_fades_with_recall_and_the_night_goes_on_without_it(recall, strength, judged):
+    verdict = rehearsed(ON, recall, judged=judged)
+    assert verdict.strength == pytest.approx(strength)
+    assert not verdict.closed
+    assert f"{recall:.0%} of rehearsed samples are recalled" in verdict.reason
 
 
 def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
@@ -86,7 +99,7 @@ def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
 def test_a_balanced_network_stays_awake():
     for share in (0.5, 0.1):
         verdict = balanced(ON, share=share, expected=0.5)
-        assert verdict.strength == 0.0
+        assert verdict.closed
         assert f"{share:.0%}" in verdict.reason
 
 
