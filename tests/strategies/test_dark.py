@@ -13,6 +13,7 @@ from avalanche.models import MTSimpleMLP
 from avalanche.training.supervised import DER, ER_ACE
 from torch import Tensor, nn
 
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.plugin import SRCPlugin
 from strategies import Settings, build_strategy
@@ -140,7 +141,7 @@ def test_der_takes_the_loss_it_is_given(criterion: nn.Module, moves: bool) -> No
 
 @pytest.mark.parametrize("name", DARK)
 def test_a_sleep_sees_that_the_network_rehearses(name: str) -> None:
-    *_, strategy = train(f"{name}+src", setup())
+    *_, strategy = train(f"{name}+src", setup(sleep=SleepConfig(balance_gate=False)))
     assert "of rehearsed samples are recalled" in plugin(strategy, SRCPlugin).reports[1].reason
 
 
