@@ -100,9 +100,19 @@ def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor)
     wanted = head.logits(trained, inputs).argmax(1)
     for fraction in FRACTIONS:
         point = trained.towards(slept, fraction)
-        if float((head.logits(point, inputs).argmax(1) == wanted).double().mean()) >= KEPT:
+        if _answers_alike(head, point, inputs, wanted):
             return point, fraction
     return trained, 0.0
+
+
+def _answers_alike(head: Head, state: HeadState, inputs: Tensor, wanted: Tensor) -> bool:
+    """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
+    n, wrong = len(wanted), 0
+    for x, y in zip(inputs.split(128), wanted.split(128), strict=True):
+        wrong += int((head.logits(state, x).argmax(1) != y).sum())
+        if (n - wrong) / n < KEPT:
+            return False
+    return True
 
 
 def expected_share(new_classes: tuple[int, ...], old_classes: tuple[int, ...]) -> float:
