@@ -71,9 +71,9 @@ def sleep(
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
             and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
             first sleep look at all.
-        samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of rehearsed and of new classes: with
-            them and `recall`, a sleep of a rehearsing network is kept only if more of them are classified rightly,
-            class by class. None goes by `recall` alone.
+        samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
+            a sleep of a rehearsing network is kept only if more of them are classified rightly after it, class by
+            class. Needs `recall`; None goes by `recall` alone.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -83,12 +83,14 @@ def sleep(
         HeadNotFoundError: No head can be found, or it cannot be changed.
         WeightsError: Parameters of the head are not finite.
         StimulusError: The mean input is negative, not finite, silent, or of the wrong length.
-        ConfigError: Numbers per layer that do not fit the head; unknown classes.
+        ConfigError: Numbers per layer that do not fit the head; unknown classes; recall or samples that cannot be
+            meant.
 
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
     """
     config = as_config(config)
+    _check_recall(recall, samples)
     mean = _as_array(mean_input)
     check_mean_input(mean)
     if head is None and example is None:
@@ -148,8 +150,6 @@ def sleep_head(
             raise ConfigError(
                 f"inputs have shape {tuple(inputs.shape)}; the head {list(head.names)} takes (n, {head.sizes[0]})"
             )
-    if samples is not None:
-        samples = check_samples(samples, n_inputs=head.sizes[0], n_outputs=head.sizes[-1])
     trained = head.read()
     if before is not None and not isinstance(before, HeadState):
         raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
@@ -169,6 +169,8 @@ def sleep_head(
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     if not (config.rehearsal_gate and evening.noise is not None and recall is not None):
         samples = None  # pure, or nothing to balance, or not rehearsed: nothing is judged
+    if samples is not None:
+        samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=new_classes or ())
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.rehearsed(config, recall, judged=samples is not None),
@@ -183,9 +185,10 @@ def sleep_head(
     state, done = pass_night(evening, n_steps=n_steps, strength=strength, generator=generator)
     if samples is not None:
         now, then = (by_class(head, point, samples, among=evening.seen) for point in (trained, state))
-        facts.update(samples_trained=now, samples_after=then)
+        n_old = int(torch.isin(samples[1], torch.tensor(old_classes)).sum())
+        facts.update(samples=[n_old, len(samples[1]) - n_old], samples_trained=now, samples_after=then)
         if then <= now:
-            reason = f"{reason}, and the night would keep no more of them beside the new ones ({now:.0%}, {then:.0%})"
+            reason = f"{reason}, and no more of them and the new ones are right after the night, so it is undone"
             return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
     facts["skipped"].update(done.pop("skipped"))
     facts.update(done)
@@ -236,6 +239,15 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
     if new is None:
         return "it is not known which classes are new, so no gate could tell"
     return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
+
+
+def _check_recall(recall: float | None, samples: object) -> None:
+    if recall is not None and not 0 <= recall <= 1:
+        raise ConfigError(f"recall={recall!r}: recall must be a fraction in [0, 1], or None without rehearsal")
+    if samples is not None and recall is None:
+        raise ConfigError(
+            "samples judge the sleep of a rehearsing network, and recall says that it is one: give both, or neither"
+        )
 
 
 def _check_classes(

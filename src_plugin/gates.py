@@ -65,7 +65,9 @@ def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False
         return None
     if recall > RECALLED and not judged:
         return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled", closed=True)
-    return Verdict(max(0.0, 1.0 - recall / FADED), f"{recall:.0%} of rehearsed samples are recalled")
+    if recall >= FADED:
+        return Verdict(0.0, f"settles and levels only: {recall:.0%} of rehearsed samples are recalled")
+    return Verdict(1.0 - recall / FADED, f"rehearsal falls short: {recall:.0%} of rehearsed samples are recalled")
 
 
 def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:

@@ -31,21 +31,36 @@ def by_class(head: Head, state: HeadState, samples: Samples, *, among: tuple[int
     return float(torch.stack([right[classes == c].mean() for c in classes.unique()]).mean())
 
 
-def check_samples(samples: Samples, *, n_inputs: int, n_outputs: int) -> Samples:
-    """Return samples on the CPU.
+def check_samples(samples: object, *, n_inputs: int, old: tuple[int, ...], new: tuple[int, ...]) -> Samples:
+    """Return samples as tensors on the CPU.
+
+    Args:
+        samples: Two arrays or tensors.
+        n_inputs: Of the head.
+        old: Classes learnt earlier.
+        new: Classes learnt now.
 
     Raises:
-        ConfigError: They are not inputs of the head with a class each, or the head has no output for one.
+        ConfigError: They are not inputs of the head with a class each, are not finite, or are not of old and new
+            classes.
     """
-    inputs, classes = (part.detach().to("cpu") for part in samples)
+    if not isinstance(samples, (tuple, list)) or len(samples) != 2:
+        raise ConfigError(
+            f"samples are a {type(samples).__name__}; give two arrays, inputs of the head and their classes: "
+            "samples=(x, y)"
+        )
+    inputs, classes = (torch.as_tensor(part).detach().to("cpu") for part in samples)
     if inputs.ndim != 2 or inputs.shape[1] != n_inputs or classes.shape != inputs.shape[:1] or not len(classes):
         raise ConfigError(
             f"samples have shapes {tuple(inputs.shape)} and {tuple(classes.shape)}; they must be inputs of the head, "
             f"(n, {n_inputs}), and their classes, (n,), at least one"
         )
-    wrong = [c for c in classes.unique().tolist() if not 0 <= c < n_outputs]
-    if wrong:
+    if not bool(inputs.isfinite().all()):
+        raise ConfigError("samples are not finite, so nothing can be judged by them")
+    shown = set(classes.unique().tolist())
+    if shown - {*old, *new} or not shown & set(old) or not shown & set(new):
         raise ConfigError(
-            f"samples are of class {wrong[0]}, but the head has {n_outputs} outputs: give class numbers from 0"
+            f"samples are of classes {sorted(shown)}; they must be of old classes, {list(old)}, and of new ones, "
+            f"{list(new)}, some of each and no others"
         )
     return inputs, classes

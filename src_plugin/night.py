@@ -80,7 +80,7 @@ def pass_night(
         )
         facts.update(spent, steps=n_steps, strength=strength)
     elif config.replay:
-        facts["skipped"]["replay"] = "no strength is left to it"
+        facts["skipped"]["replay"] = "enough of what is rehearsed is recalled"
     else:
         facts["skipped"]["replay"] = "switched off"
 

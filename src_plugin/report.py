@@ -38,6 +38,7 @@ class SleepReport:
         gains: Factor on the outputs of each seen class in stage C.
         offsets: Offset of each seen class in stage C, after that.
         kept_fraction: Share of the first sleep's change that was kept.
+        samples: How many samples of old and of new classes judged the night.
         samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
         samples_after: The same after it.
         skipped: Stages that were not done, with the reason.
@@ -74,6 +75,7 @@ class SleepReport:
     gains: list[float] | None = None
     offsets: list[float] | None = None
     kept_fraction: float | None = None
+    samples: list[int] | None = None
     samples_trained: float | None = None
     samples_after: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -97,7 +99,9 @@ class SleepReport:
         if self.settled_at is not None:
             lines.append(
                 f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
-                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from '{self.settled_towards}'"
+                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from "
+                + ("the weights before" if self.settled_towards == "before" else "the trained weights")
+                + ("" if self.rates else " to the trained ones" if self.settled_towards == "before" else "")
                 + (" with new outputs silenced, since they had no past" if self.silenced else "")
             )
         if self.gains is not None and self.offsets is not None:
@@ -105,10 +109,10 @@ class SleepReport:
                 f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
                 f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}"
             )
-        if self.samples_trained is not None and self.samples_after is not None:
+        if self.samples and self.samples_trained is not None and self.samples_after is not None:
             lines.append(
-                f"  judge   {self.samples_trained:.0%} -> {self.samples_after:.0%} of rehearsed and new samples are "
-                "right, class by class"
+                f"  judge   {self.samples_trained:.1%} -> {self.samples_after:.1%} of {self.samples[0]} rehearsed and "
+                f"{self.samples[1]} new samples are right, class by class"
             )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)

@@ -39,16 +39,27 @@ def answers_of(model):
         return model(CURRENT).argmax(1)
 
 
+def harmed_by_a_night():
+    """Samples of which fewer are right after a night: nearly all as the trained network says, and none as it will."""
+    plain = trained()
+    wanted = answers_of(plain[0])
+    night(*plain, recall=0.0)
+    after = answers_of(plain[0])
+    i = int((after < 2).nonzero()[0])
+    wanted[i] = 1 - after[i]  # one of an old class, which is wrong before and after
+    return CURRENT, wanted
+
+
 def test_a_night_after_which_fewer_samples_are_right_is_undone():
     model, before = trained()
-    samples = (CURRENT, answers_of(model))  # all is right as it is
+    samples = harmed_by_a_night()
     state = copies(model)
     report = night(model, before, recall=0.2, samples=samples)
     assert report.decision == "awake"
     assert changed(model, state) == []
-    assert "20% of rehearsed samples are recalled, and the night would keep no more of them" in report.reason
-    assert report.samples_trained == 1.0
-    assert report.samples_after <= 1.0
+    assert "20% of rehearsed samples are recalled, and no more of them and the new ones are right" in report.reason
+    assert report.samples_after < report.samples_trained
+    assert report.samples == [1, 49]
 
 
 def test_a_night_after_which_more_samples_are_right_is_kept():
@@ -62,7 +73,11 @@ def test_a_night_after_which_more_samples_are_right_is_kept():
     assert torch.equal(answers_of(model), wanted)
     assert report.samples_trained < report.samples_after == 1.0
     assert report.steps == QUICK.steps
-    assert f"judge   {report.samples_trained:.0%} -> 100% of rehearsed and new samples" in str(report)
+    old = int((wanted < 2).sum())
+    assert report.samples == [old, 50 - old]
+    assert f"judge   {report.samples_trained:.1%} -> 100.0% of {old} rehearsed and {50 - old} new samples" in str(
+        report
+    )
 
 
 def test_a_high_recall_forbids_only_what_cannot_be_judged():
@@ -74,7 +89,6 @@ def test_a_high_recall_forbids_only_what_cannot_be_judged():
 
 
 UNJUDGED = {
-    "nothing was rehearsed": {"recall": None},
     "the gate is off": {"config": SleepConfig(steps=120, rehearsal_gate=False), "recall": 0.2},
     "pure SRC": {"config": SleepConfig.preset("src_only", steps=120), "recall": 0.2},
     "the first sleep": {"new_classes": OLD + NEW, "old_classes": (), "recall": 0.2},
@@ -109,15 +123,41 @@ def test_samples_of_a_wrong_shape_are_refused_before_anything_changes(samples):
     assert changed(model, state) == []
 
 
-def test_a_class_without_an_output_is_refused():
-    with pytest.raises(ConfigError, match="samples are of class 7"):
-        night(*trained(), recall=0.2, samples=(CURRENT, torch.full((50,), 7)))
+CLASSES = {"no output": [0, 2, 7], "neither old nor new": [-1, 0, 2], "no old ones": [2, 3], "no new ones": [0, 1]}
+
+
+@pytest.mark.parametrize("classes", CLASSES.values(), ids=CLASSES)
+def test_samples_are_of_old_and_of_new_classes_and_of_no_others(classes):
+    labels = torch.tensor(classes).repeat(50)[:50]
+    with pytest.raises(
+        ConfigError, match=r"samples are of classes .*; they must be of old classes, \[0, 1\], and of new"
+    ):
+        night(*trained(), recall=0.2, samples=(CURRENT, labels))
+
+
+def test_samples_may_be_arrays_and_must_be_two_and_finite():
+    model, before = trained()
+    x, y = harmed_by_a_night()
+    assert night(model, before, recall=0.2, samples=[x.numpy(), y.numpy()]).decision == "awake"
+    with pytest.raises(ConfigError, match=r"samples are a Tensor; give two arrays"):
+        night(model, before, recall=0.2, samples=x)
+    with pytest.raises(ConfigError, match="samples are not finite"):
+        night(model, before, recall=0.2, samples=(x * float("nan"), y))
+
+
+@pytest.mark.parametrize("recall", [-0.1, 75, float("nan")])
+def test_recall_is_a_fraction(recall):
+    with pytest.raises(ConfigError, match=r"recall must be a fraction in \[0, 1\]"):
+        night(*trained(), recall=recall)
+
+
+def test_samples_without_recall_are_refused():
+    with pytest.raises(ConfigError, match="give both, or neither"):
+        night(*trained(), samples=harmed_by_a_night())
 
 
 def test_the_public_function_takes_samples():
     model, before = trained()
-    samples = (CURRENT, answers_of(model))
-    report = sleep(
-        model, MEAN, QUICK, before=before, new_classes=NEW, old_classes=OLD, recall=0.4, inputs=CURRENT, samples=samples
-    )
+    asked = {"before": before, "new_classes": NEW, "old_classes": OLD, "recall": 0.4, "inputs": CURRENT}
+    report = sleep(model, MEAN, QUICK, **asked, samples=harmed_by_a_night())
     assert report.decision == "awake"

@@ -84,5 +84,5 @@ def test_exemplars_judge_the_sleep(plugin, monkeypatch):
     assert (first.samples_trained, first.samples_after) == (None, None)
     assert second.samples_trained == 1.0
     assert second.decision == "awake"
-    assert "the night would keep no more" in second.reason
+    assert "so it is undone" in second.reason
     assert all(len(x) == len(y) > 0 and set(y.tolist()) == {0, 1} for x, y in seen)
