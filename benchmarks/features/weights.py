@@ -98,6 +98,9 @@ def _read_pickled(path: Path) -> Any:
     except Exception as error:  # torn files fail in as many ways as there are bytes to lose
         said = str(error)
         code = re.search(r"GLOBAL ([\w.]+)", said)
+        # Where a file ends within a name, its last letter is taken for the newline after it.
+        if code and path.read_bytes()[:-1].endswith(code[1].rpartition(".")[2].encode()):
+            raise DataError(f"{path} is torn: it ends within a name; fetch or save it again") from error
         if code or "TorchScript" in said:
             what = f"pickled code ({code[1]})" if code else "a TorchScript program"
             raise DataError(f"{path} holds {what}, and code in weight files is never run; {_CURE}") from error

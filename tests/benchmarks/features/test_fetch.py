@@ -21,6 +21,10 @@ from benchmarks.features.fetch import Archive, fetch, unpack, verify
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
+needs_safe_tar = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely, so it is refused there"
+)
+
 
 class Server:
     """A web server of one file, which can break off, refuse ranges, or answer with errors.
@@ -274,6 +278,7 @@ def visible(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
+@needs_safe_tar
 def test_the_folder_in_it_is_unpacked_and_nothing_else(tmp_path: Path, console: Console) -> None:
     published, path = put(tmp_path, tar({"birds/a/1.txt": b"one", "./birds/2.txt": b"two", "other.txt": b"no"}))
     found = unpack(published, path, tmp_path, console=console)
@@ -293,6 +298,7 @@ EVIL = {
 }
 
 
+@needs_safe_tar
 @pytest.mark.parametrize("members", EVIL.values(), ids=EVIL)
 def test_a_member_that_leads_out_is_refused(members: dict[str, bytes | str], tmp_path: Path, console: Console) -> None:
     published, path = put(tmp_path / "data", tar(members))
@@ -302,12 +308,14 @@ def test_a_member_that_leads_out_is_refused(members: dict[str, bytes | str], tmp
     assert visible(tmp_path) == ["data"]
 
 
+@needs_safe_tar
 def test_an_archive_without_the_folder_is_refused(tmp_path: Path, console: Console) -> None:
     published, path = put(tmp_path, tar({"fish/1.txt": b"one"}))
     with pytest.raises(DataError, match="it holds no folder birds"):
         unpack(published, path, tmp_path, console=console)
 
 
+@needs_safe_tar
 def test_nothing_is_unpacked_that_is_not_the_published_file(tmp_path: Path, console: Console) -> None:
     published, path = put(tmp_path, tar({"birds/1.txt": b"one"}))
     path.write_bytes(tar({"birds/1.txt": b"two"}))
@@ -316,9 +324,20 @@ def test_nothing_is_unpacked_that_is_not_the_published_file(tmp_path: Path, cons
     assert visible(tmp_path) == ["birds.tgz"]
 
 
+@needs_safe_tar
 def test_a_damaged_archive_leaves_nothing(tmp_path: Path, console: Console) -> None:
     published, path = put(tmp_path, tar({"birds/1.txt": b"one", "birds/2.txt": CONTENT})[:-5000])
     with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(published, path, tmp_path, console=console)
+    assert visible(tmp_path) == ["birds.tgz"]
+
+
+def test_a_python_that_cannot_unpack_safely_unpacks_nothing(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    published, path = put(tmp_path, tar({"birds/1.txt": b"one"}))
+    with pytest.raises(DataError, match=r"cannot unpack .*birds\.tgz safely; update it to 3\.11\.4"):
         unpack(published, path, tmp_path, console=console)
     assert visible(tmp_path) == ["birds.tgz"]
 

@@ -31,6 +31,10 @@ from benchmarks.features.originals import (
 )
 from image_samples import LAYOUTS, as_folder, as_zip, coded, tree
 
+needs_safe_tar = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely, so it is refused there"
+)
+
 RNG = np.random.default_rng(0)
 TINY10 = replace(CIFAR10, n_classes=2, n_train=6, n_test=4, class_names=("cat", "dog"))
 
@@ -79,6 +83,7 @@ def test_official_batches_are_read(tmp_path: Path, batches: dict[str, Any]) -> N
     assert images.train.where(3).endswith("cifar-10-batches-py (train), image 3")
 
 
+@needs_safe_tar
 def test_the_official_archive_is_unpacked_where_it_lies(tmp_path: Path, batches: dict[str, Any]) -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
@@ -210,6 +215,7 @@ def test_cub_is_read_with_its_own_split(place: str, tmp_path: Path) -> None:
     assert images.train.open(0).mode == "RGB"
 
 
+@needs_safe_tar
 @pytest.mark.parametrize("is_fetched", [False, True], ids=["there", "fetched"])
 def test_the_archive_of_cub_is_unpacked(is_fetched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = tgz(as_folder(tmp_path / "made", CUB_FILES), "CUB_200_2011")

@@ -129,6 +129,15 @@ def test_torn_files_are_named(tmp_path, save, kept):
         read_weights(tmp_path / "weights")
 
 
+def test_a_file_that_ends_within_the_name_of_a_type_is_torn_and_no_program(tmp_path):
+    torch.save(small().state_dict(), tmp_path / "whole", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "whole").read_bytes()
+    end = content.index(b"FloatStorage") + 5
+    (tmp_path / "weights").write_bytes(content[:end])
+    with pytest.raises(DataError, match="weights is torn: it ends within a name"):
+        read_weights(tmp_path / "weights")
+
+
 NOT_STATES = {
     "a tensor": (torch.zeros(2), "holds a Tensor"),
     "a checkpoint of another kind": ({"model": {"w": torch.zeros(1)}, "epoch": 1}, "not tensors, model, epoch"),
