@@ -305,6 +305,9 @@ LATER_STREAM_FIELDS: dict[str, Any] = {
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 
+LATER_SLEEP_FIELDS: dict[str, Any] = {"new_classes_gate": True}
+"""The same of `SleepConfig`."""
+
 REPLAY_FIELDS = (
     *("steps_growth", "input_spikes", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition", "gain"),
     *("normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
@@ -317,7 +320,7 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
 
     What other fields make idle is left out, so that a new default of `auto` does not discard records it has no part in.
     """
-    idle: set[str] = set()
+    idle = {name for name, default in LATER_SLEEP_FIELDS.items() if getattr(sleep, name) == default}
     if not sleep.replay:
         idle.update(REPLAY_FIELDS)
     if sleep.inc is not None and sleep.dec is not None:

@@ -56,6 +56,8 @@ class SleepConfig:
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
         rehearsal_gate: Sleep less, or not at all, if earlier classes were in the training batches and are recalled.
         balance_gate: Do not sleep if noise already gives the new classes no more than their share.
+        new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
+            ask.
         first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
     """
 
@@ -87,6 +89,7 @@ class SleepConfig:
     rehearsal_gate: bool = True
     balance_gate: bool = True
     first_gate: bool = True
+    new_classes_gate: bool = True
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples and refuse what cannot be meant."""
@@ -132,7 +135,8 @@ class SleepConfig:
             ok = isinstance(self.thresholds, tuple) and bool(self.thresholds)
             ok = ok and all(isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in self.thresholds)
             _check(ok, "thresholds", self.thresholds, "None, or one number per layer, 0 or more")
-        for name in ("normalise", "replay", "settle", "level", "rehearsal_gate", "balance_gate", "first_gate"):
+        gates = ("rehearsal_gate", "balance_gate", "first_gate", "new_classes_gate")
+        for name in ("normalise", "replay", "settle", "level", *gates):
             value = getattr(self, name)
             _check(isinstance(value, bool), name, value, "true or false")
 

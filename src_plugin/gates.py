@@ -41,9 +41,10 @@ class Verdict:
 def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
     """Stay awake if the experience had all classes and no new one: there is nothing to balance then.
 
-    Only where settling or levelling would follow; a pure sleep does not ask for classes.
+    Only where settling or levelling would follow; a pure sleep does not ask for classes. `new_classes_gate` switches
+    this gate.
     """
-    if config.is_pure or new_classes is None or new_classes:
+    if config.is_pure or not config.new_classes_gate or new_classes is None or new_classes:
         return None
     return Verdict(0.0, "no new classes in this experience", closed=True)
 

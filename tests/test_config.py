@@ -37,6 +37,7 @@ REFUSED = {
     "rehearsal_gate": [1, None],
     "balance_gate": [1, None],
     "first_gate": [1, None],
+    "new_classes_gate": [1, None],
 }
 
 ACCEPTED = {

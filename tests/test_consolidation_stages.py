@@ -111,7 +111,7 @@ def test_the_first_sleep_looks_at_inputs_and_says_how_much_it_kept():
 
 GATES = {
     "rehearsal": ({"recall": 0.9}, "rehearsal_gate", "rehearsal works"),
-    "no new classes": ({"new_classes": ()}, None, "no new classes"),
+    "no new classes": ({"new_classes": ()}, "new_classes_gate", "no new classes"),
 }
 
 

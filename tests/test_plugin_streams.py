@@ -42,7 +42,7 @@ def nights_of(plugin, stream, model):
 # -- every stage off --------------------------------------------------------------------------------------------------
 
 STAGES_OFF = {"replay": False, "settle": False, "level": False}
-GATES_OFF = {"rehearsal_gate": False, "balance_gate": False, "first_gate": False}
+GATES_OFF = {"rehearsal_gate": False, "balance_gate": False, "first_gate": False, "new_classes_gate": False}
 OFF = {"stages": STAGES_OFF, "stages and gates": {**STAGES_OFF, **GATES_OFF}}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import REPLAY_FIELDS, RunConfig, resolve
+from benchmarks.config import LATER_SLEEP_FIELDS, REPLAY_FIELDS, RunConfig, SleepSection, resolve
 from benchmarks.config_files import load_config
 from benchmarks.loading import check_dataset
 from benchmarks.records import config_hash
@@ -262,9 +262,17 @@ def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
 
 
 def test_every_number_that_a_calibrated_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
-    assert resolve(tiny, "naive+src")["sleep"]["numbers"].keys() == SleepConfig().to_dict().keys()
+    numbers = resolve(tiny, "naive+src")["sleep"]["numbers"]
+    assert numbers.keys() | LATER_SLEEP_FIELDS.keys() == SleepConfig().to_dict().keys()
     for name in REPLAY_FIELDS:
         assert name in SleepConfig().to_dict()
+
+
+def test_a_field_that_came_later_counts_only_where_it_is_not_as_before(tiny: RunConfig) -> None:
+    assert "new_classes_gate" not in resolve(tiny, "naive+src")["sleep"]["numbers"]
+    section = SleepSection(set={"new_classes_gate": False})
+    off = resolve(tiny.model_copy(update={"sleep": section}), "naive+src")["sleep"]["numbers"]
+    assert off["new_classes_gate"] is False
 
 
 def test_fields_that_came_later_are_resolved_only_where_they_are_used(tiny: RunConfig) -> None:
