@@ -80,7 +80,7 @@ def pass_night(
         )
         facts.update(spent, steps=n_steps, strength=strength)
     elif config.replay:
-        facts["skipped"]["replay"] = "enough of what is rehearsed is recalled"
+        facts["skipped"]["replay"] = "its strength is 0"
     else:
         facts["skipped"]["replay"] = "switched off"
 

@@ -150,7 +150,7 @@ def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
 def test_where_the_sleep_has_faded_the_head_settles_and_levels_all_the_same():
     report = night(*trained(), recall=FADED)
     assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
-    assert report.skipped == {"replay": "enough of what is rehearsed is recalled"}
+    assert report.skipped == {"replay": "its strength is 0"}
     assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
 
 
