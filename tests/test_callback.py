@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 from callback_samples import ADVICE, QUICK, Whole, data, fit, loader, ways
 from models import N_CLASSES, N_INPUTS, changed, copies, mlp
 from src_plugin.callback import SRCCallback
+from src_plugin.config import SleepConfig
 from src_plugin.waking import ONE_HEAD_PER_TASK
 
 pytestmark = ADVICE
@@ -47,6 +48,16 @@ def test_two_fits_are_two_tasks(fit_nights):
     assert [n.index for n in fit_nights] == [0, 1]
     assert_allclose(second.mean, data([0, 1, 2, 3]).tensors[0].double().mean(0), rtol=1e-6)
     assert len(callback.reports) == 2
+
+
+def test_rehearsed_samples_judge_the_sleep_of_a_fit():
+    module, callback = Whole(), SRCCallback(SleepConfig(steps=60, balance_gate=False))
+    fit(module, callback, classes=(0, 1))
+    fit(module, callback, classes=(0, 1, 2, 3), shuffle=True)
+    second = callback.reports[1]
+    assert "of rehearsed samples are recalled" in second.reason
+    assert second.samples == [40, 40]  # of both epochs
+    assert (second.decision == "slept") == (second.samples_after > second.samples_trained)
 
 
 class TaskHeads(Whole):
