@@ -56,9 +56,9 @@ class SleepConfig:
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
         rehearsal_gate: Sleep less, or not at all, if earlier classes were in the training batches and are recalled.
         balance_gate: Do not sleep if noise already gives the new classes no more than their share.
+        first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
         new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
             ask.
-        first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
     """
 
     steps: int | tuple[int, ...] = 800

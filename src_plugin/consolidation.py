@@ -1,6 +1,6 @@
 """sleep(): one whole sleep of one head, from the mean input to the report.
 
-    gates -> A sleep (calibrate, stimulus, simulate) -> B settle -> C level -> write back
+    gates -> A sleep (calibrate, stimulus, simulate) -> B settle -> C level -> judge, if rehearsed -> write back
 
 Every stage works on copies; the head's own parameters are written once, at the end, all or none.
 """

@@ -1,6 +1,6 @@
-"""When `auto` should sleep less, or not at all, and how it knows: no gate sees a label or a stored example.
+"""When `auto` should sleep less, or not at all, and how it knows. Only the rehearsal gate is told of labels: a recall.
 
-A healthy network is left as it is. Each gate answers with a strength in [0, 1] (0 closes it) and says why.
+A healthy network is left as it is. Each gate answers with a strength in [0, 1], or that it is closed, and says why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.head import Head, HeadState, Probe
 
 RECALLED = 0.5
-"""Recall of rehearsed samples from which a network stays awake, where no samples can judge what a night gave."""
+"""Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
 
 FADED = 0.25
 """Recall of rehearsed samples at which the sleep itself has faded to nothing."""

@@ -49,8 +49,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     ends, the head sleeps on noise drawn from that mean, in place: parameters keep their identity and the optimizer its
     state, everything below the head stays bit-identical, a sleep keeps train and eval modes, and nothing is drawn from
     global random states. No example is stored. While an experience lasts, a copy of the head's parameters at its first
-    training iteration, about 1000 current inputs of the head and, with rehearsal, as many rehearsed and new ones with
-    their classes are held as well; all are dropped after the sleep.
+    training iteration, about 1000 current inputs of the head and, with rehearsal, as many of old and as many
+    of new classes are held as well; all are dropped after the sleep.
 
     Biases: a sleeping unit has no constant drive, as in the paper, whose networks have no biases: one would make units
     fire in silence and blame their inputs for it. So the sleep itself ignores biases and leaves them alone; settling

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 RECENT = 1000
-"""Inputs of the head that are held until the sleep, and as many rehearsed ones beside them."""
+"""Inputs of the head held until the sleep; of a rehearsing network, as many of old and of new classes beside them."""
 
 
 Held = TypeVar("Held")
@@ -37,7 +37,9 @@ class Recent:
             return
         old = torch.isin(classes, torch.tensor(sorted(seen), device=classes.device))
         for where, rows in ((self._rehearsed, old), (self._fresh, ~old)):
-            if bool(rows.any()):
+            if bool(rows.all()):  # as without rehearsal: the batch itself is held already, no copy is needed
+                _hold(where, (x, classes), lambda pair: len(pair[1]))
+            elif bool(rows.any()):
                 _hold(where, (x[rows.to(x.device)], classes[rows]), lambda pair: len(pair[1]))
 
     @property

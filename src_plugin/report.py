@@ -97,11 +97,11 @@ class SleepReport:
         if self.kept_fraction is not None:
             lines.append(f"  keep    {self.kept_fraction:.0%} of the change of this first sleep")
         if self.settled_at is not None:
+            start = "the weights before" if self.settled_towards == "before" else "the trained weights"
+            end = "the slept ones" if self.rates else "the trained ones"
             lines.append(
                 f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
-                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from "
-                + ("the weights before" if self.settled_towards == "before" else "the trained weights")
-                + ("" if self.rates else " to the trained ones" if self.settled_towards == "before" else "")
+                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from {start} to {end}"
                 + (" with new outputs silenced, since they had no past" if self.silenced else "")
             )
         if self.gains is not None and self.offsets is not None:

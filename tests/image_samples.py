@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+needs_safe_tar = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely, so it is refused there"
+)
 
 
 def coded(seed: int = 0, *, mode: str = "RGB", size: tuple[int, int] = (6, 4), kind: str = "PNG") -> bytes:

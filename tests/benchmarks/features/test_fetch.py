@@ -18,12 +18,9 @@ from rich.console import Console
 
 from benchmarks.data import DataError
 from benchmarks.features.fetch import Archive, fetch, unpack, verify
+from image_samples import needs_safe_tar
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-needs_safe_tar = pytest.mark.skipif(
-    not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely, so it is refused there"
-)
 
 
 class Server:

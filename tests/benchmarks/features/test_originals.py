@@ -29,11 +29,7 @@ from benchmarks.features.originals import (
     load_cub200,
     load_tiny_imagenet,
 )
-from image_samples import LAYOUTS, as_folder, as_zip, coded, tree
-
-needs_safe_tar = pytest.mark.skipif(
-    not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4 cannot unpack safely, so it is refused there"
-)
+from image_samples import LAYOUTS, as_folder, as_zip, coded, needs_safe_tar, tree
 
 RNG = np.random.default_rng(0)
 TINY10 = replace(CIFAR10, n_classes=2, n_train=6, n_test=4, class_names=("cat", "dog"))
