@@ -147,6 +147,12 @@ def test_a_dry_run_says_what_it_costs_by_the_runs_of_other_seeds(
     assert "of 2 no seed was run yet, so their cost is not known" in said
 
 
+def test_set_given_again_changes_more(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["--set", "training.epochs=2", "--set", "training.lr=0.2", "training.momentum=0.5"]
+    assert main(["run", str(config), "--out", str(tmp_path / "runs"), "--dry-run", *changes]) == 0
+    assert "epochs-2-lr-0.2-momentum-0.5" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
