@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks.config import RunConfig, StreamConfig
 from benchmarks.data import CLASS_SIZES, DATASETS, DataError, Dataset, load_dataset
 from benchmarks.features.config import BackboneConfig
+from benchmarks.splitting import check_split
 from src_plugin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def check_dataset(config: RunConfig, *, places: Places | None = None, seeds: Seq
     Args:
         config: Says which, how it is split, and which backbone it goes through.
         places: Where an image_folder is; None leaves its split to `load_for`.
-        seeds: Of the runs, see `benchmarks.streams.check_split`.
+        seeds: Of the runs, see `benchmarks.splitting.check_split`.
 
     Raises:
         ConfigError: It names the nearest known one, or the cure.
@@ -106,8 +107,6 @@ def _sizes(labels: Tensor, n_classes: int) -> list[int]:
 
 
 def _check_split(config: RunConfig, n_classes: int, sizes: Sequence[int] | None, *, seeds: Sequence[int]) -> None:
-    from benchmarks.streams import check_split  # here, because Avalanche takes seconds to import
-
     try:
         check_split(config.stream, n_classes=n_classes, sizes=sizes, seeds=seeds)
     except ConfigError as error:
@@ -125,7 +124,7 @@ def load_for(
         config: Says which, and which backbone they go through.
         places: Where they are.
         console: Where it is said that features are computed; None says nothing.
-        seeds: Of the runs, see `benchmarks.streams.check_split`.
+        seeds: Of the runs, see `benchmarks.splitting.check_split`.
 
     Raises:
         DataError: See `load_first`; or features on disk are not what was written.

@@ -25,7 +25,8 @@ from benchmarks.metrics import pooled_accuracy
 from benchmarks.models import LOSSES, build_model, build_optimizer, on_backbone
 from benchmarks.observer import Observer, Watch
 from benchmarks.records import Record, Seconds, finite
-from benchmarks.streams import Stream, build_stream, split_classes
+from benchmarks.splitting import split_classes
+from benchmarks.streams import Stream, build_stream
 from src_plugin.errors import ConfigError
 from src_plugin.report import SleepReport
 from strategies import TrainingSetup, build_strategy, find_row

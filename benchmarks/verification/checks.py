@@ -17,7 +17,7 @@ from benchmarks.data import FASHION_MNIST, MNIST
 from benchmarks.features.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
 from benchmarks.loading import check_dataset
 from benchmarks.records import Record, finite
-from benchmarks.streams import split_classes
+from benchmarks.splitting import split_classes
 from benchmarks.verification.findings import Finding, Problem, leaves, short
 from benchmarks.verification.marks import mark_findings
 from benchmarks.verification.restoring import config_of

@@ -14,7 +14,8 @@ from benchmarks.config import RunConfig
 from benchmarks.config_files import load_config
 from benchmarks.data import Dataset
 from benchmarks.search import choose, make_search_table, plan_search, settings_file
-from benchmarks.streams import build_stream, hold_out
+from benchmarks.splitting import hold_out
+from benchmarks.streams import build_stream
 from lab_samples import FAILED, finished, make_record
 from src_plugin.errors import ConfigError
 from strategies import STRATEGIES
