@@ -12,6 +12,7 @@ from urllib.parse import quote
 import vl_convert
 from altair import SCHEMA_VERSION
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from benchmarks.environment import commit
 from benchmarks.report import export
@@ -130,6 +131,7 @@ def _jinja() -> Environment:
         "blank": lambda value: "" if value is None else value,
         "place": lambda fraction: f"{100 * fraction:.2f}",
         "url": quote,
+        "breaking": lambda name: escape(name).replace("_", Markup("_<wbr>")),  # a line may end after "_"
         "columns": lambda row: columns_of([run.record for run in row.runs if run.record.status == "done"]),
         "trained": lambda row: trained_names(len(row.after)),
     }

@@ -198,6 +198,14 @@ def test_names_that_mean_harm_stay_text_and_inside_the_folder(make, tmp_path):
     assert sum(1 for _ in site.rglob("seed*.html")) == 3
 
 
+def test_long_names_break_at_underscores(make):
+    records = [r.model_copy(update={"config_name": "a_long_name"}) for r in runs_of("naive", (0.2,))]
+    site = make(*records)
+    (page,) = (site / "benchmarks").glob("a_long_name*.html")
+    assert "<h1>a_<wbr>long_<wbr>name</h1>" in page.read_text(encoding="utf-8")
+    assert "a_<wbr>long_<wbr>name</a></th>" in (site / "index.html").read_text(encoding="utf-8")
+
+
 def test_a_folder_with_nothing_but_lost_runs_has_a_page(make):
     site = make(diverged("naive", 0))
     page = soup_of(site / "benchmarks" / "tiny.html")
