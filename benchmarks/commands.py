@@ -24,9 +24,17 @@ if TYPE_CHECKING:  # what these import takes seconds, and complains until `main`
 def _run(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.config_files import load_config
     from benchmarks.suite import by_seed, plan
+    from src_plugin.errors import ConfigError
 
-    loaded = [load_config(path, changes=options.changes) for path in options.configs]
-    configs = {config.name: config for config in loaded}
+    configs: dict[str, RunConfig] = {}
+    for path in dict.fromkeys(options.configs):
+        config = load_config(path, changes=options.changes)
+        if config.name in configs:
+            raise ConfigError(
+                f"{path} is the second config called {config.name}, and its records would lie among those of the "
+                "first; run one after the other, each with its own --out, or give one file another name"
+            )
+        configs[config.name] = config
     seeds = list(dict.fromkeys(options.seeds))
     jobs: list[Job] = []
     for config in configs.values():
@@ -202,6 +210,9 @@ def _check_conditions(options: argparse.Namespace) -> None:
         raise ConfigError("--workers 1 is this process alone; leave --cluster out, or give more --workers")
     if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
         raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
+    for place in (options.out, *options.out.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(f"--out {options.out}: {place} is a file; give a folder for the records")
     _check_device(options.device)
 
 

@@ -119,6 +119,6 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
         "" if gain is None or gain[0].n < PAIRS else f"{gain[1]:.2g}",
         percent(line.forgetting),
         "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
-        f"{row.train + row.asleep:.0f}",
+        "" if row.train is None or row.asleep is None else f"{row.train + row.asleep:.0f}",
     )
     return f"| {' | '.join(cells)} |"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7
 OVERALL, JOINT = "#111111", "#666666"
 TITLES = {"digits": "Split-digits", "mnist": "Split-MNIST", "fashion_mnist": "Split-Fashion-MNIST"}
 WIDTH_IN, DPI = 12.0, 150
+SOURCE = "Source"
+"""Key of a PNG's text that holds the fingerprint of the records it shows."""
 
 
 def phases(record: Record) -> tuple[list[str], NDArray[np.float64]]:
@@ -76,6 +80,12 @@ def _top(centre: float, group: list[int], gap: float) -> float:
     return centre + gap * (len(group) - 1) / 2
 
 
+def fingerprint(records: Sequence[Record]) -> str:
+    """Return a hash of what a picture of these records shows; a picture carries it, so that a stale one is noticed."""
+    shown = [[r.strategy, r.seed, r.accuracy_before_sleep, r.accuracy] for r in records if r.status == "done"]
+    return hashlib.sha256(json.dumps(sorted(shown, key=lambda one: one[:2])).encode()).hexdigest()[:16]
+
+
 def draw(records: Sequence[Record], path: Path) -> Path | None:
     """Draw the accuracies of one setting; joint training is a dashed line at its overall accuracy.
 
@@ -105,7 +115,7 @@ def draw(records: Sequence[Record], path: Path) -> Path | None:
         axis.set_ylabel("test accuracy, %")
     _title(figure, next(iter(panels.values())), panels, n_joint=len(joint))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, metadata={SOURCE: fingerprint(records)})
     plt.close(figure)
     return path
 

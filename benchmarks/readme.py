@@ -30,7 +30,7 @@ def markdown_table(records: Iterable[Record]) -> str:
                 str(row.n),
                 percent(row.difference, row.difference_sd, signed=True),
                 "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
-                f"{row.asleep:.1f}" if row.sleep else "",
+                f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "",
             )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

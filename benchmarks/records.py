@@ -140,7 +140,7 @@ def read_record(path: Path) -> Record:
         RecordError: The file cannot be read, is not JSON, does not fit the schema, contradicts itself, or its name
             belongs to another config or seed; the message names the file and what is wrong.
     """
-    cure = "remove it, and `run` makes it again"
+    cure = "if it is a run's, remove it and `run` makes it again; else keep it elsewhere"
     try:
         record = Record.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -212,8 +212,8 @@ def _make(
                     n_failed += 1
                     message = f"{name} failed: {record.error}; its traceback is in {log_path(job.path)}"
                     progress.console.print(message, style="red", markup=False, soft_wrap=True)
-                elif record.status == "skipped":
-                    message = f"{name} skipped: {record.error}"
+                elif record.status in ("skipped", "diverged"):
+                    message = f"{name} {record.status}: {record.error}"
                     progress.console.print(message, style="yellow", markup=False, soft_wrap=True)
                 elif not is_one and not console.is_terminal:  # a log of hours shows no bar until its end
                     progress.console.print(f"{len(records)}/{len(jobs)} {name}: {record.status}", highlight=False)

@@ -57,8 +57,8 @@ class Summary:
         difference_sd: Its standard deviation (ddof 1).
         n_pairs: Shared seeds.
         forgetting: Mean forgetting; None for joint training.
-        train: Mean seconds of training.
-        asleep: Mean seconds of sleep.
+        train: Mean seconds of training; None without a done run.
+        asleep: Mean seconds of sleep; None without a done run.
         kept_bytes: Bytes kept between experiences; None if not said, or if the sleep sees earlier images again.
         lost: Runs that diverged or failed, in words.
     """
@@ -72,8 +72,8 @@ class Summary:
     difference_sd: float | None
     n_pairs: int
     forgetting: float | None
-    train: float
-    asleep: float
+    train: float | None
+    asleep: float | None
     kept_bytes: int | None
     lost: str
 
@@ -119,8 +119,8 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
                 difference_sd=_spread(pairs),
                 n_pairs=len(pairs),
                 forgetting=_mean(forgot),
-                train=_mean([r.seconds.train for r in done]) or 0.0,
-                asleep=_mean([r.seconds.sleep for r in done]) or 0.0,
+                train=_mean([r.seconds.train for r in done]),
+                asleep=_mean([r.seconds.sleep for r in done]),
                 # A reference looks at images of earlier experiences again: whatever is stored, it is not these bytes.
                 kept_bytes=done[0].kept_bytes if done and sleep.get("reference", "none") == "none" else None,
                 lost=", ".join(f"{count} {status}" for status, count in bad.items() if count),
@@ -158,8 +158,8 @@ def make_table(records: Sequence[Record]) -> Table:
             str(row.n),
             percent(row.difference, row.difference_sd, signed=True) + pairs,
             percent(row.forgetting),
-            f"{row.train:.1f}",
-            f"{row.asleep:.1f}" if row.sleep else "-",
+            "-" if row.train is None else f"{row.train:.1f}",
+            f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "-",
             "-" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
         ]
         table.add_row(*cells, *([row.lost] if has_lost else []))

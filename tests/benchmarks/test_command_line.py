@@ -272,6 +272,26 @@ def test_mistakes_about_a_matrix_are_answered_in_one_line_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+def test_two_files_of_one_name_are_refused_and_one_file_twice_is_one(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other" / config.name
+    other.parent.mkdir()
+    other.write_text(yaml.safe_dump({**TINY, "training": {**TINY["training"], "lr": 0.3}}), encoding="utf-8")
+    out = ["--out", str(tmp_path / "runs"), "--strategies", "naive", "--seeds", "0", "--dry-run"]
+    assert main(["run", str(config), str(other), *out]) == 2
+    assert f"{other} is the second config called tiny" in capsys.readouterr().err
+    assert main(["run", str(config), str(config), *out]) == 0
+    assert "1 of 1 runs to make" in capsys.readouterr().out
+
+
+def test_a_file_is_no_folder_of_records(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    for place in ("notes.txt", "notes.txt/runs"):
+        assert main(["run", str(config), "--out", str(tmp_path / place), "--dry-run"]) == 2
+        assert "notes.txt is a file; give a folder for the records" in capsys.readouterr().err
+
+
 def test_several_configs_are_one_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = []
     for name in ("first", "second"):

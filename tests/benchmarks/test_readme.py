@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.comparison import comparison
 from benchmarks.config_files import load_config
 from benchmarks.matrix import make_rows, markdown
+from benchmarks.picture import SOURCE, fingerprint
 from benchmarks.published import load_published
 from benchmarks.readme import BEGIN, END, HEAD, between_marks, markdown_table, write_between_marks
 from benchmarks.records import find_records
 from benchmarks.regimes import load_matrix
 from benchmarks.search import choose, plan_search
+from benchmarks.tables import summarise
 from lab_samples import finished
 from src_plugin.errors import ConfigError
 from strategies import STRATEGIES
@@ -51,6 +55,22 @@ def test_the_table_of_the_readme_is_the_one_its_records_make() -> None:
     assert records
     assert all(record.tree_clean for record in records)
     assert between_marks(text, markdown_table(records), where="README.md") == text
+
+
+def test_the_pictures_of_the_suites_show_what_their_records_say() -> None:
+    pictures = list((ROOT / "benchmarks" / "results" / "suites").glob("*/accuracy.png"))
+    assert pictures
+    for path in pictures:
+        assert Image.open(path).text[SOURCE] == fingerprint(list(find_records(path.parent))), path
+
+
+def test_the_first_numbers_of_the_readme_are_those_of_its_records() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = re.search(r"keeps (\d+) % without sleep keeps (\d+) % with it; .*? it reaches (\d+) %", text)
+    assert found is not None
+    rows = {row.name: row for row in summarise(list(find_records(ROOT / "benchmarks/results/suites/split_mnist")))}
+    means = [rows[name].mean for name in ("naive", "naive+src", "joint")]
+    assert [int(number) for number in found.groups()] == [round(100 * mean) for mean in means if mean is not None]
 
 
 def test_the_tables_of_the_regimes_are_those_their_records_make() -> None:
