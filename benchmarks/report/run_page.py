@@ -73,7 +73,7 @@ def _features(record: Record) -> Mapping[str, Any] | None:
 
 def _facts(run: Run) -> list[tuple[str, str]]:
     record = run.record
-    matrix = record.accuracy
+    matrix = record.accuracy if record.status == "done" else None  # else the end they are about was not reached
     numbers = {
         "average over experiences": average_accuracy(matrix) if matrix else None,
         "forgetting": forgetting(matrix) if matrix else None,

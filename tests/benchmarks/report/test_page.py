@@ -178,7 +178,9 @@ def test_a_run_has_its_page_and_its_record(site):
 
 def test_a_lost_run_says_why(site):
     (path,) = (site / "runs" / "tiny" / "ewc").glob("*.html")
-    assert soup_of(path).select_one("#error pre").get_text() == "loss is <nan>"
+    page = soup_of(path)
+    assert page.select_one("#error pre").get_text() == "loss is <nan>"
+    assert "average over experiences" not in page.get_text()  # the end that it is about was not reached
 
 
 def test_names_that_mean_harm_stay_text_and_inside_the_folder(make, tmp_path):
