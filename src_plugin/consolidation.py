@@ -127,9 +127,14 @@ def sleep_head(
     inputs: Tensor | None = None,
     samples: Samples | None = None,
     index: int = 0,
+    protector: str | None = None,
     backbone_trained: bool = False,
 ) -> SleepReport:
-    """Put a head that was found already to sleep; arguments as in `sleep`, and a flag that is only reported."""
+    """Put a head that was found already to sleep; arguments as in `sleep`, and two of a plugin's.
+
+    `protector` names a plugin that protects what earlier inputs evoke, so that the sleep itself is left out;
+    `backbone_trained` is only reported.
+    """
     started = time.perf_counter()
     facts: Facts = {
         "layers": list(head.names),
@@ -173,6 +178,7 @@ def sleep_head(
         samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=new_classes or ())
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
+        gates.protected(config, protector),
         gates.rehearsed(config, recall, judged=samples is not None),
         gates.balanced(config, share=facts.get("share_trained"), expected=facts.get("expected_share")),
     ):

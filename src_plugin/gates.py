@@ -71,6 +71,20 @@ def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False
     return Verdict(1.0 - recall / FADED, f"rehearsal falls short: {recall:.0%} of rehearsed samples are recalled")
 
 
+def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
+    """Settle and level only where a plugin protects what earlier inputs evoke: the sleep itself would move just that.
+
+    Under orthogonal weights modification the sleep costs 3 to 5 points, settling and levelling nothing.
+
+    Args:
+        config: `rehearsal_gate` switches this gate; a pure sleep does not ask.
+        protector: Name of the plugin; see `src_plugin.protecting`.
+    """
+    if config.is_pure or not config.rehearsal_gate or protector is None:
+        return None
+    return Verdict(0.0, f"settles and levels only: {protector} protects what earlier inputs evoke")
+
+
 def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:
     """Stay awake if noise gives the new classes no more than their share.
 

@@ -27,6 +27,7 @@ from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, war
 from src_plugin.finding import named_head
 from src_plugin.head import Head
 from src_plugin.memories import exemplars_of, recall_of
+from src_plugin.protecting import protector_of
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
@@ -81,6 +82,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     Around a sleep it triggers `before_sleep(strategy)` and `after_sleep(strategy)` on the strategy's plugins, so that
     metrics and loggers can look at both sides. A plugin that defines these and is passed to a strategy's constructor
     makes Avalanche warn; metrics and loggers, and plugins appended to `strategy.plugins` later, do not.
+
+    A plugin that protects what earlier inputs evoke by projecting gradients (OWM, gradient projection memory) says so
+    by an attribute, `protects_old_inputs = True`. The sleep itself would move just that, so `auto` leaves it out and
+    only settles and levels; the plugin's `after_sleep` can project what these moved.
 
     Args:
         config: A `SleepConfig`, or the name of a preset; "auto" needs no numbers.
@@ -255,6 +260,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             inputs=inputs,
             index=len(self.reports),
             **known,
+            protector=protector_of(strategy),
             backbone_trained=bool(below or buffers),
         )
         self.reports.append(report)

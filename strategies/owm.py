@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from avalanche.core import SupervisedPlugin
+from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError
 from src_plugin.tracing import eval_mode
-from strategies.setup import TrainingSetup, naive_with, nbytes
+from strategies.setup import TrainingSetup, common, nbytes
 
 
 class OWMPlugin(SupervisedPlugin):  # type: ignore[misc]
@@ -25,9 +26,11 @@ class OWMPlugin(SupervisedPlugin):  # type: ignore[misc]
     each batch updates P, which begins as the identity. P never changes while an experience lasts. That pass uses a copy
     of torch's random state, so later batches are those of plain fine-tuning.
 
-    With a sleep: P is made after it, from the inputs that the slept network gives its layers. The sleep itself is not
-    projected, so it moves weights also where P would not let training go, and inputs of hidden layers that were noted
-    before may then not be those that old images give now. It costs 3 points on Split-MNIST: leave it out.
+    With a sleep: `auto` leaves out the sleep itself (`protects_old_inputs`), and what settling and levelling moved is
+    projected as training is, by the P of the experiences before; P is then updated with the inputs that the network
+    gives its layers after the night. A sleep changes what earlier images evoke in hidden layers, while P goes on to
+    protect inputs that there are no more, and its first night leaves a network that learns less under P: it cost 3
+    points on Split-MNIST and 6 on Split-Fashion-MNIST.
 
     Momentum is allowed: within an experience the velocity is a sum of gradients that one and the same P has projected,
     and when P changes, the velocity is multiplied by it too. Weight decay and steps scaled weight by weight (Adam) move
@@ -54,12 +57,16 @@ class OWMPlugin(SupervisedPlugin):  # type: ignore[misc]
         code, not the response to the mean image, as in their text.
     """
 
+    protects_old_inputs = True
+    """For `SRCPlugin`: see there."""
+
     def __init__(self, *, alpha: float) -> None:
         super().__init__()
         if not alpha > 0:
             raise ConfigError(f"owm: settings.owm_alpha is {alpha:g}; it must be above 0, for example 1.0")
         self.alpha = alpha
         self.projectors: dict[str, Tensor] = {}
+        self._awake: dict[str, Tensor] = {}  # weights before a sleep, while it lasts
 
     def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse what cannot be projected; heads have grown already."""
@@ -70,6 +77,20 @@ class OWMPlugin(SupervisedPlugin):  # type: ignore[misc]
         for name, layer in trained_layers(strategy.model).items():
             if name in self.projectors and layer.weight.grad is not None:
                 layer.weight.grad = layer.weight.grad @ self.projectors[name]
+
+    def before_sleep(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Copy what a sleep is going to change."""
+        layers = trained_layers(strategy.model)
+        self._awake = {name: layers[name].weight.detach().clone() for name in self.projectors if name in layers}
+
+    def after_sleep(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Project what the sleep changed."""
+        layers = trained_layers(strategy.model)
+        with torch.no_grad():
+            for name, awake in self._awake.items():
+                weight = layers[name].weight
+                weight.copy_(awake + (weight - awake) @ self.projectors[name])
+        self._awake = {}
 
     def after_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Update the projectors with all batches of the experience, and project what momentum carries on."""
@@ -167,8 +188,13 @@ def check_projectable(model: nn.Module, optimizer: torch.optim.Optimizer) -> Non
 def build_owm(setup: TrainingSetup, plugins: list[Any]) -> Any:
     """Build OWM.
 
+    Avalanche warns of callbacks it does not know, such as `before_sleep`, in plugins that it is constructed with; this
+    one is therefore added later, before whatever measures the network.
+
     Raises:
         ConfigError: See `OWMPlugin`.
     """
     check_projectable(setup.model, setup.optimizer)
-    return naive_with(OWMPlugin(alpha=setup.settings.owm_alpha), setup, plugins)
+    strategy = Naive(**common(setup, plugins))
+    strategy.plugins.insert(strategy.plugins.index(strategy.evaluator), OWMPlugin(alpha=setup.settings.owm_alpha))
+    return strategy

@@ -15,6 +15,7 @@ from src_plugin.gates import (
     keep_first,
     no_new_classes,
     noise_share,
+    protected,
     rehearsed,
 )
 from src_plugin.head import HeadState, Probe
@@ -94,6 +95,15 @@ def test_the_sleep_itself_fades_with_recall_and_the_night_goes_on_without_it(rec
 def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
     assert rehearsed(ON, None) is None
     assert rehearsed(SleepConfig(rehearsal_gate=False), 0.9) is None
+
+
+def test_where_old_inputs_are_protected_the_night_goes_on_without_the_sleep_itself():
+    verdict = protected(ON, "OWMPlugin")
+    assert (verdict.strength, verdict.closed) == (0.0, False)
+    assert verdict.reason == "settles and levels only: OWMPlugin protects what earlier inputs evoke"
+    assert protected(ON, None) is None
+    assert protected(SleepConfig(rehearsal_gate=False), "OWMPlugin") is None
+    assert protected(PURE, "OWMPlugin") is None
 
 
 def test_a_balanced_network_stays_awake():

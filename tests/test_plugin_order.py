@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from avalanche.core import SupervisedPlugin
 from avalanche.models import SimpleMLP
 from avalanche.training import (
     AGEM,
@@ -138,3 +139,19 @@ def test_methods_that_keep_a_sleep_are_not(recwarn):
     strategy = build(SRCPlugin(QUICK), EWCPlugin(ewc_lambda=1.0), ReplayPlugin(mem_size=20), train_epochs=1)
     own(strategy).before_training(strategy)
     assert not recwarn.list
+
+
+class Projecting(SupervisedPlugin):
+    protects_old_inputs = True
+
+
+@pytest.mark.parametrize(
+    ("config", "plugin", "has_slept"),
+    [(QUICK, Projecting(), False), (QUICK, SupervisedPlugin(), True), (PURE, Projecting(), True)],
+    ids=["protected", "not protected", "pure"],
+)
+def test_where_a_plugin_protects_old_inputs_the_sleep_itself_is_left_out(config, plugin, has_slept):
+    mine = SRCPlugin(config)
+    train(build(mine, plugin))
+    assert all(bool(report.spikes) == has_slept for report in mine.reports)
+    assert ("Projecting protects" in mine.reports[-1].reason) == (not has_slept)

@@ -12,6 +12,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
+from src_plugin import SRCPlugin
 from src_plugin.errors import ConfigError
 from strategies import Settings, TrainingSetup, build_strategy
 from strategies.owm import OWMPlugin, mean_inputs, recurse, trained_layers
@@ -77,11 +78,42 @@ def test_projectors_are_those_of_the_batches_of_each_experience() -> None:
 
 
 def test_projectors_see_the_slept_network() -> None:
-    strategy = next(train("owm+src", setup(batch_size=80)))
-    mean = means_of(strategy.model, Points(40, 0).tensors[0][:80])["2"]
-    wanted = torch.linalg.inv(torch.eye(16) + torch.outer(mean, mean))
-    torch.testing.assert_close(plugin(strategy, OWMPlugin).projectors["2"], wanted, rtol=1e-4, atol=1e-5)
-    assert not equal(list(strategy.model.parameters()), after_each("owm", batch_size=80)[0])  # there was a sleep
+    x = Points(40, 0).tensors[0]
+    wanted = torch.eye(16)
+    for k, strategy in enumerate(train("owm+src", setup(batch_size=80))):
+        mean = means_of(strategy.model, x[80 * k : 80 * k + 80])["2"]
+        wanted = torch.linalg.inv(torch.linalg.inv(wanted) + torch.outer(mean, mean))
+        torch.testing.assert_close(plugin(strategy, OWMPlugin).projectors["2"], wanted, rtol=1e-4, atol=1e-5)
+    assert not equal(list(strategy.model.parameters()), after_each("owm", batch_size=80)[-1])  # there was a sleep
+
+
+class Jump(SupervisedPlugin):  # type: ignore[misc]
+    """What a sleep did to the weights."""
+
+    def before_sleep(self, strategy: Any, **_: Any) -> None:
+        self.before = {n: layer.weight.detach().clone() for n, layer in trained_layers(strategy.model).items()}
+
+    def after_sleep(self, strategy: Any, **_: Any) -> None:
+        layers = trained_layers(strategy.model)
+        self.jump = {n: layers[n].weight.detach() - before for n, before in self.before.items()}
+
+
+def test_a_sleep_moves_weights_only_where_training_may() -> None:
+    run = train("owm+src", setup(settings=STRICT))
+    strategy = next(run)
+    projectors = {n: P.clone() for n, P in plugin(strategy, OWMPlugin).projectors.items()}
+    old = means_of(strategy.model, Points(40, 0).tensors[0][:80])
+    strategy.plugins.append(jump := Jump())
+    strategy = next(run)
+    report = plugin(strategy, SRCPlugin).reports[-1]
+    assert report.decision == "slept"
+    assert report.reason == "settles and levels only: OWMPlugin protects what earlier inputs evoke"
+    assert not report.spikes  # the sleep itself was left out
+    for name, moved in jump.jump.items():
+        assert float(moved.norm()) > 1e-3
+        cosine = float((moved @ old[name]).norm() / (moved.norm() * old[name].norm()))
+        assert cosine < 0.01
+        assert not torch.equal(plugin(strategy, OWMPlugin).projectors[name], projectors[name])
 
 
 def after_each(name: str, **changes: Any) -> list[list[torch.Tensor]]:
