@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.yaml_files import BACKBONE, CONFIG, MATRIX, read_mapping
 from src_plugin.errors import SRCError
 
 INTERRUPTED = 130
@@ -150,6 +151,19 @@ def _add_wandb(command: argparse.ArgumentParser) -> None:
     command.add_argument("--wandb-project", metavar="NAME", help="default: WANDB_PROJECT, or src-plugin")
 
 
+def _read_files(options: argparse.Namespace) -> None:
+    """Refuse a config that is not there, or no YAML, before the seconds that the imports of a command take."""
+    paths, kind = getattr(options, "configs", []), CONFIG
+    if options.command == "search":
+        paths = [options.config]
+    elif options.command == "pretrain":
+        paths, kind = [options.config], BACKBONE
+    elif options.command == "regimes":
+        paths, kind = [options.matrix], MATRIX
+    for path in paths:
+        read_mapping(path, kind)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -174,9 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own; 80 columns would cut the table
         console = Console(width=120)
-    from benchmarks.commands import COMMANDS
-
     try:
+        _read_files(options)
+        from benchmarks.commands import COMMANDS
+
         return COMMANDS[options.command](options, console)
     except SRCError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.config import RunConfig, Section, SleepSection
 from benchmarks.config_words import annotations_of, choices_of, in_words, section_in
+from benchmarks.yaml_files import CONFIG, read_mapping
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
 
@@ -80,34 +81,11 @@ def read_change(change: str) -> dict[str, Any]:
     return raw
 
 
-def read_mapping(path: Path, *, kind: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the mapping that a YAML file holds.
-
-    Args:
-        path: The file.
-        kind: What it should be, for people.
-        keys: Keys that such a file has, for people.
-
-    Raises:
-        ConfigError: There is no such file (the nearest name is given), or it holds something else.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"there is no {kind} {path}{near}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} must hold a mapping with keys like {', '.join(keys)}")
-    return raw
-
-
 def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
     """Return the files from the root of `extends` to `path`, each without its `extends` key."""
     if path.resolve() in below:
         raise ConfigError(f"{path} extends itself: {' -> '.join(p.name for p in [*below, path])}")
-    raw = read_mapping(path, kind="config", keys=("stream", "model", "training"))
+    raw = read_mapping(path, CONFIG)
     if "regimes" in raw:
         raise ConfigError(f"{path} is a matrix of regimes: python -m benchmarks regimes {path}")
     parent = raw.pop("extends", None)

@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 from pydantic import Field, ValidationError
 
 from benchmarks.config import RunConfig, Section
-from benchmarks.config_files import explain, merge, read_mapping, refuse_unknown
+from benchmarks.config_files import explain, merge, refuse_unknown
 from benchmarks.data import DATASETS
+from benchmarks.yaml_files import MATRIX, read_mapping
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import find_row
 
@@ -145,7 +146,7 @@ def load_matrix(path: Path) -> Matrix:
         ConfigError: The file is missing or not YAML, a key or a name is unknown (the nearest known one is given), a
             value does not fit, or two regimes share a name; the message names file, regime and key.
     """
-    raw = read_mapping(path, kind="matrix", keys=("base", "datasets", "methods", "regimes"))
+    raw = read_mapping(path, MATRIX)
     file = _validate(raw, path)
     _refuse_parts(file.base, path, "base")
     for name, parts in file.datasets.items():

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from benchmarks.config import Fraction, NotNegative, Positive, Section
-from benchmarks.config_files import explain, read_mapping, refuse_unknown
+from benchmarks.config_files import explain, refuse_unknown
 from benchmarks.features.vgg import REDUCTION
+from benchmarks.yaml_files import BACKBONE, read_mapping
 from src_plugin.errors import ConfigError
 
 
@@ -86,7 +87,7 @@ def load_pretrain_config(path: Path) -> PretrainConfig:
         ConfigError: The file is missing or not YAML, a key is unknown (the nearest known one is named), or a value does
             not fit.
     """
-    raw = read_mapping(path, kind="config of a backbone", keys=("dataset", "epochs", "lr"))
+    raw = read_mapping(path, BACKBONE)
     raw = {"name": path.stem, **raw}
     refuse_unknown(raw, PretrainConfig, path, "")
     try:
