@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     for name in configs:
         own = [record for record in records if record.config_name == name]
-        console.print(make_table(own))
+        console.print(make_table(own, width=console.width))
         console.print(describe(own), style="dim", highlight=False)
         picture = draw(own, options.out / name / "accuracy.png")
         if picture:
@@ -230,14 +230,15 @@ def _check_device(device: str) -> None:
 def _table(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.readme import write_between_marks
     from benchmarks.records import find_records
-    from benchmarks.tables import describe, group_records, make_table
+    from benchmarks.tables import describe, group_records, make_table, what_differs
 
     records = list(find_records(options.folder))
     groups = group_records(records)
     if not groups:
         raise SRCError(f"there are no records in {options.folder}; `python -m benchmarks run <config>` makes them")
-    for group in groups.values():
-        console.print(make_table(group))
+    notes = what_differs(groups)
+    for setting, group in groups.items():
+        console.print(make_table(group, width=console.width, note=notes[setting]))
         console.print(describe(group), style="dim", highlight=False)
     if options.write is not None:
         write_between_marks(options.write, _markdown(records, compare=options.compare))
@@ -300,9 +301,12 @@ def _time_features(config: RunConfig, options: argparse.Namespace, console: Cons
     )
     n = len(images.train) + len(images.test)
     minutes = n / found["extraction"] / 60
+    computing = found["processor_ratio"]
+    alone = "" if computing is None else f", by processor time {computing:.2f}"
     console.print(
         f"{config.name}: {found['extraction']:.1f} images/s, the plain loop {found['plain']:.1f} "
-        f"(ratio {found['ratio']:.2f}); {n:,} images take {minutes:.1f} min",
+        f"(ratio {found['ratio']:.2f}, in turns {found['ratios'][0]:.2f} to {found['ratios'][-1]:.2f}{alone}); "
+        f"{n:,} images take {minutes:.1f} min",
         highlight=False,
         soft_wrap=True,
     )

@@ -50,7 +50,7 @@ class Dataset:
         test_labels: int64, shape (n_test,).
         class_names: One per label.
         then: Data sets that follow it in a cross-modal stream.
-        provenance: Where features come from, for the record; None for pixels.
+        provenance: Where features, or pixels of an image set, come from, for the record; else None.
         backbone: A frozen network that images pass through below the head, where features are not computed before.
         n_features: What it gives.
     """

@@ -45,7 +45,8 @@ class Record(BaseModel):
         final_accuracy: Accuracy over all test images after the last experience.
         n_test: Test images of each column.
         sleep_reports: One per sleep, as the plugin gave them.
-        features: Where the features came from: backbone, weights, preprocessing, data; None for pixels.
+        features: Where the inputs came from: hashes of the images, and backbone, weights and preprocessing if there was
+            one; None for pixels of a published data set, whose files are checked.
         kept_bytes: What the strategy kept from one experience to the next besides the model; None if it does not say.
     """
 
@@ -167,3 +168,11 @@ def find_records(folder: Path) -> Iterator[Record]:
         raise RecordError(f"{folder} is no folder; `python -m benchmarks run <config>` makes records")
     for path in sorted(folder.rglob("seed*.json")):
         yield read_record(path)
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of a tree of mappings by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found

@@ -146,6 +146,8 @@ def run_suite(
         _mirror_what_is_done(records, wandb)
     todo = [job for job in jobs if job not in records]
     if not todo:
+        if any(record.features is not None for record in records.values()):
+            console.print("nothing was run, so today's images were not compared with those of the records")
         return [records[job] for job in jobs]
     conditions = Conditions(places or Places(), device, threads, wandb, head=commit())
     with ExitStack() as stack:
@@ -168,8 +170,8 @@ def _refuse_other_features(config: RunConfig, data: Dataset, records: Mapping[Jo
         found = (record.features or {}).get("key")
         if job.config is config and found != key:
             raise ConfigError(
-                f"{job.path} was made on other features ({found}) than those of today's images ({key}), and a table "
-                "must not average over both; give another folder of records (--out), or remove the old ones"
+                f"{job.path} was made on other images or features ({found}) than today's ({key}), and a table must not "
+                "average over both; give another folder of records (--out), or remove the old ones"
             )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from benchmarks.metrics import forgetting
-from benchmarks.records import Record, config_hash
+from benchmarks.records import Record, config_hash, leaves
 
 BASELINE, UPPER_BOUND = "naive", "joint"  # the first and the last row of every table
 
 
+SETTING = ("stream", "backbone", "model", "training")
+"""Parts of a config that records must share to be compared."""
+
+
 def setting_of(record: Record) -> tuple[str, str]:
     """Return what records must share to stand in one table: config name, hash of stream, backbone, model, training."""
-    same = {key: record.config.get(key) for key in ("stream", "backbone", "model", "training") if key in record.config}
+    same = {key: record.config.get(key) for key in SETTING if key in record.config}
     return record.config_name, config_hash(same)
 
 
@@ -28,6 +34,18 @@ def group_records(records: Iterable[Record]) -> dict[tuple[str, str], list[Recor
     for record in records:
         groups.setdefault(setting_of(record), []).append(record)
     return groups
+
+
+def what_differs(groups: Mapping[tuple[str, str], Sequence[Record]]) -> dict[tuple[str, str], str]:
+    """Return for each setting of a config name that several share what tells it apart, e.g. "training.lr 0.1"."""
+    said = dict.fromkeys(groups, "")
+    for name in {name for name, _ in groups}:
+        flat = {key: leaves(records[0].config) for key, records in groups.items() if key[0] == name}
+        keys = {k for one in flat.values() for k in one if k.partition(".")[0] in SETTING}
+        differing = sorted(k for k in keys if len({json.dumps(one.get(k)) for one in flat.values()}) > 1)
+        for key, one in flat.items():
+            said[key] = ", ".join(f"{k} {json.dumps(one.get(k))}" for k in differing)
+    return said
 
 
 def group_strategies(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -137,33 +155,72 @@ def percent(value: float | None, sd: float | None = None, *, signed: bool = Fals
     return text if sd is None else f"{text} ± {100 * sd:.1f}"
 
 
-def make_table(records: Sequence[Record]) -> Table:
-    """Return the table of one setting: accuracies in percent over all test images after the last experience."""
+def make_table(records: Sequence[Record], *, width: int | None = None, note: str = "") -> Table:
+    """Return the table of one setting: accuracies in percent over all test images after the last experience.
+
+    Args:
+        records: Of one setting.
+        width: Characters there are. Where not all columns fit, those of SPARED are left out, one after the other, and a
+            line under the table says which; None shows all.
+        note: What the title says of them besides their config's name, see `what_differs`.
+    """
     rows = summarise(records)
-    title = f"{records[0].config_name}: accuracy in percent over all test images after the last experience"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("sleep")
-    for heading in ("mean ± sd", "n", f"vs {BASELINE} ± sd (pairs)", "forgets", "train s", "sleep s", "kept"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    has_lost = any(row.lost for row in rows)
-    if has_lost:
-        table.add_column("lost")
-    for row in rows:
-        pairs = f" ({row.n_pairs})" if row.n_pairs else ""
-        cells = [
-            row.name,
-            row.sleep or "-",
-            percent(row.mean, row.sd),
-            str(row.n),
-            percent(row.difference, row.difference_sd, signed=True) + pairs,
-            percent(row.forgetting),
-            "-" if row.train is None else f"{row.train:.1f}",
-            f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "-",
-            "-" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
-        ]
-        table.add_row(*cells, *([row.lost] if has_lost else []))
+    name = records[0].config_name + (f" ({note})" if note else "")
+    headings = [heading for heading in CELLS if heading != "lost" or any(row.lost for row in rows)]
+    table = _table_of(name, rows, headings)
+    if width is None or _widths(table).minimum <= width:
+        return table  # a label of a sleep may be broken into lines, a number never
+    left_out: list[str] = []
+    for heading in SPARED:
+        if _widths(table).maximum <= width:
+            break
+        left_out.append(heading)
+        table = _table_of(name, rows, [h for h in headings if h not in left_out])
+    table.caption = f"left out for lack of room: {', '.join(left_out)}; a wider window shows all"
     return table
+
+
+def _table_of(name: str, rows: Sequence[Summary], headings: Sequence[str]) -> Table:
+    title = f"{name}: accuracy in percent over all test images after the last experience"
+    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    for heading in headings:
+        is_text = heading in ("strategy", "sleep", "lost")
+        may_break = {"sleep": LABEL, "lost": LABEL}.get(heading)
+        table.add_column(
+            heading, justify="left" if is_text else "right", no_wrap=may_break is None, min_width=may_break
+        )
+    for row in rows:
+        table.add_row(*(CELLS[heading](row) for heading in headings))
+    return table
+
+
+def _widths(table: Table) -> Measurement:
+    """Return the least width that breaks no number, and the one that breaks nothing."""
+    endless = Console(width=10_000)
+    return Measurement.get(endless, endless.options, table)
+
+
+CELLS: dict[str, Callable[[Summary], str]] = {
+    "strategy": lambda row: row.name,
+    "sleep": lambda row: row.sleep or "-",
+    "mean ± sd": lambda row: percent(row.mean, row.sd),
+    "n": lambda row: str(row.n),
+    f"vs {BASELINE} (pairs)": lambda row: (
+        percent(row.difference, row.difference_sd, signed=True) + (f" ({row.n_pairs})" if row.n_pairs else "")
+    ),
+    "forgets": lambda row: percent(row.forgetting),
+    "train s": lambda row: "-" if row.train is None else f"{row.train:.1f}",
+    "sleep s": lambda row: f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "-",
+    "kept": lambda row: "-" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+    "lost": lambda row: row.lost,
+}
+"""Columns of a table, and what stands in them. "lost" is there where a run was."""
+
+LABEL = 14
+"""Characters that the label of a sleep, or of what was lost, has at least before it is broken into lines."""
+
+SPARED = ("sleep", "sleep s", "train s", "kept", "forgets")
+"""Columns that a narrow window goes without, first those that are missed least."""
 
 
 def describe(records: Sequence[Record]) -> str:

@@ -259,7 +259,7 @@ def _own_weights(network: nn.Module, config: BackboneConfig) -> dict[str, Any]:
     classifier = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     file = read_weights(path)
     ignored = (classifier,) if isinstance(classifier, str) else classifier
-    load_weights(network, file.state, where=f"{path}, for {config.name}", ignored=ignored)
+    load_weights(network, file.state, where=f"{path}, given as weights of {config.name},", ignored=ignored)
     return {"source": "file", "file_sha256": file.sha256}
 
 

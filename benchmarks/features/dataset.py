@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.data import DataError, Dataset
 from benchmarks.features.backbones import Backbone, build_backbone, no_weights
 from benchmarks.features.config import BackboneConfig
-from benchmarks.features.extract import features_for
+from benchmarks.features.extract import features_for, key_of
 from benchmarks.features.images import Images, ImageSet
 from src_plugin.errors import ConfigError
 
@@ -145,7 +145,8 @@ def check_weights_file(config: BackboneConfig) -> None:
     if found != config.weights_sha256:
         raise DataError(
             f"{path} is another file of weights than the config means: its SHA-256 is {found}, expected "
-            f"{config.weights_sha256}"
+            f"{config.weights_sha256}. Put the one that is meant there, or, if it is this one, say so: weights_sha256: "
+            f"{found}"
         )
 
 
@@ -157,10 +158,7 @@ def _through(backbone: Backbone, images: ImageSet) -> Dataset:
         test_images=ImageRows(images.test, backbone.transform),
         test_labels=images.test.labels,
         class_names=images.class_names,
-        provenance={
-            "backbone": backbone.provenance,
-            "data": {"train": images.train.fingerprint(), "test": images.test.fingerprint()},
-        },
+        provenance=_keyed({"backbone": backbone.provenance, **_data_of(images)}),
         backbone=backbone.module,
         n_features=backbone.n_features,
     )
@@ -178,7 +176,18 @@ def as_pixels(images: ImageSet) -> Dataset:
             f"{images.name}: training images are {tuple(train.shape[1:])} and test images {tuple(test.shape[1:])}; a "
             "backbone brings images to one size: backbone: {name: ...}"
         )
-    return Dataset(images.name, train, images.train.labels, test, images.test.labels, images.class_names)
+    labels, test_labels = images.train.labels, images.test.labels
+    provenance = _keyed(_data_of(images))
+    return Dataset(images.name, train, labels, test, test_labels, images.class_names, provenance=provenance)
+
+
+def _data_of(images: ImageSet) -> dict[str, Any]:
+    return {"data": {"train": images.train.fingerprint(), "test": images.test.fingerprint()}}
+
+
+def _keyed(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides about inputs, and its hash, by which records of other images are told apart."""
+    return {"key": key_of(numbers), **numbers}
 
 
 def _pixels(images: Images) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -48,7 +50,9 @@ def time_extraction(
         device: Where the backbone computes.
 
     Returns:
-        `extraction` and `plain`, the median images per second; `ratio`, the first by the second; all timings in s, and
+        `extraction` and `plain`, the median images per second; `ratios`, the first by the second within each turn,
+        sorted, and `ratio`, their median; `processor_ratio`, that of the time which this process spent computing (other
+        work on the machine does not count there; None with workers, whose time it does not know); all timings in s, and
         what was timed.
 
     Raises:
@@ -85,15 +89,20 @@ def time_extraction(
     for way in ways.values():
         way(min(n_images, batch_size))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    computing: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(repeats):
         for name in sorted(ways, reverse=i % 2 == 1):  # each is first in every other turn
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             ways[name](n_images)
             seconds[name].append(time.perf_counter() - started)
-    speed = {name: n_images / sorted(times)[len(times) // 2] for name, times in seconds.items()}
+            computing[name].append(time.process_time() - spent)
+    speed = {name: n_images / median(times) for name, times in seconds.items()}
+    ratios = _ratios(seconds)
     return {
         **speed,
-        "ratio": speed["extraction"] / speed["plain"],
+        "ratios": ratios,
+        "ratio": median(ratios),
+        "processor_ratio": None if workers else median(_ratios(computing)),
         "seconds": seconds,
         "n_images": n_images,
         "batch_size": batch_size,
@@ -101,6 +110,11 @@ def time_extraction(
         "device": device,
         "threads": torch.get_num_threads(),
     }
+
+
+def _ratios(seconds: Mapping[str, Sequence[float]]) -> list[float]:
+    """Return how many times as fast as the plain loop extraction was in each turn, slowest first."""
+    return sorted(plain / own for own, plain in zip(seconds["extraction"], seconds["plain"], strict=True))
 
 
 def plain_loop(

@@ -33,6 +33,10 @@ GREY_MODES = frozenset({"1", "L", "LA", "La"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
+CURE = ". Mend, replace or remove it, or, under a backbone, leave such images out: unreadable: skip"
+"""What every message of an unreadable image ends with."""
+
+
 class ImageError(DataError):
     """One image cannot be read. It passes from a DataLoader's worker to its parent as what it is.
 
@@ -71,11 +75,7 @@ class Images(ABC):
         except MemoryError:
             raise
         except Exception as error:  # a damaged image raises whatever its decoder trips over, SyntaxError included
-            raise ImageError(
-                f"{self.where(i)} cannot be read: {error or type(error).__name__}. Put a whole copy in its place, or "
-                f"leave such images out: unreadable: skip",
-                i,
-            ) from error
+            raise ImageError(f"{self.where(i)} cannot be read: {error or type(error).__name__}{CURE}", i) from error
 
     def greyscale(self) -> list[int]:
         """Return which images are stored as greyscale, by their heads: nothing is decoded.

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from benchmarks.data import DataError
 from benchmarks.features.backbones import Backbone, check_features
 from benchmarks.features.bar import Bar
-from benchmarks.features.images import ImageError
+from benchmarks.features.images import CURE, ImageError
 from benchmarks.features.opening import Batch, make_loader
 from benchmarks.features.shards import FullDiskError, Part, Skipped
 from src_plugin.errors import ConfigError
@@ -115,7 +115,7 @@ class ShardWriter(BasePredictionWriter):
             raise SystemExit(TERMINATED)
         part, numbers = self._parts[dataloader_idx], list(batch_indices or ())
         check_batch(part, numbers, batch, prediction, refuse=self._refuse)
-        self._skipped += [Skipped(image=numbers[place], why=why) for place, why in batch.unreadable]
+        self._skipped += [Skipped(image=numbers[place], why=why.removesuffix(CURE)) for place, why in batch.unreadable]
         stored = torch.float16 if part.shards.precision == "half" else torch.float32
         self._features.append(prediction.to(stored).cpu().numpy())
         shard = numbers[0] // part.shards.images_per_shard

@@ -16,9 +16,9 @@ from benchmarks.config import RunConfig, StreamConfig, resolve
 from benchmarks.data import FASHION_MNIST, MNIST
 from benchmarks.features.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
 from benchmarks.loading import check_dataset
-from benchmarks.records import Record, finite
+from benchmarks.records import Record, finite, leaves
 from benchmarks.splitting import split_classes
-from benchmarks.verification.findings import Finding, Problem, leaves, short
+from benchmarks.verification.findings import Finding, Problem, short
 from benchmarks.verification.marks import mark_findings
 from benchmarks.verification.restoring import config_of
 from src_plugin.config import SleepConfig

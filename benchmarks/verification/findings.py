@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,3 @@ def short(value: Any) -> str:
     """Return a value as people read it, cut where it is long; texts as they are."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 160 else f"{text[:120]} ... ({len(text)} signs)"
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of a tree of mappings by their dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.data import Dataset
-from benchmarks.records import Record
-from benchmarks.verification.findings import Problem, leaves, short
+from benchmarks.records import Record, leaves
+from benchmarks.verification.findings import Problem, short
 from benchmarks.verification.restoring import config_of
 
 TOLERANCE = 2.5
@@ -96,7 +96,8 @@ def compare(record: Record, again: Record) -> Comparison:
     if gaps[where] > tolerance:
         within = f"within {tolerance} points" if tolerance else "equal to the bit, on the same versions and hardware"
         n = sum(gap > tolerance for gap in gaps.values())
-        cure = f"({n} of {len(gaps)} entries are not; was the code the same? the record is of commit {record.commit})"
+        same = f"were code and images the same? the record is of commit {record.commit}"
+        cure = f"({n} of {len(gaps)} entries are not; {same})"
         problems.append((where, f"{gaps[where]:.2f} points from the repeat's {theirs[where]:.4f}", f"{within} {cure}"))
     return Comparison(tuple(problems), gaps[where], where, tolerance)
 

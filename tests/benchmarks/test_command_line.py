@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,34 @@ def test_mistakes_are_answered_in_one_line(
     assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (["run", "tini.yaml"], "there is no config tini.yaml; did you mean 'tiny.yaml'?"),
+        (["run", "tiny.yaml", "list.yaml"], "list.yaml must hold a mapping with keys like stream, model, training"),
+        (["features", "tini.yaml"], "there is no config tini.yaml; did you mean 'tiny.yaml'?"),
+        (["search", "tini.yaml", "--strategies", "ewc"], "there is no config tini.yaml; did you mean 'tiny.yaml'?"),
+        (["regimes", "tini.yaml"], "there is no matrix tini.yaml; did you mean 'tiny.yaml'?"),
+        (["pretrain", "tini.yaml"], "there is no config of a backbone tini.yaml; did you mean 'tiny.yaml'?"),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_a_file_that_is_not_there_is_said_before_seconds_of_imports(
+    given: list[str], answer: str, config: Path
+) -> None:
+    (config.parent / "list.yaml").write_text("- 1", encoding="utf-8")
+    program = (
+        "import sys; from benchmarks.__main__ import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *given],
+        cwd=config.parent, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, f"error: {answer}\n")
 
 
 def test_missing_data_is_one_line_and_leaves_nothing(

@@ -132,7 +132,24 @@ def test_without_a_backbone_the_pixels_are_learnt(photos: Path, tmp_path: Path) 
     assert main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / "runs"), *places(photos)]) == 0
     record = done(tmp_path / "runs")["joint"]
     assert record.final_accuracy == 1.0
-    assert record.features is None
+    assert record.features is not None
+    assert sorted(record.features) == ["data", "key"]
+
+
+def test_pixels_of_other_images_do_not_go_into_one_table(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_config(tmp_path, backbone=None, strategies=["naive"])
+    given = ["run", str(config), "--out", str(tmp_path / "runs"), *places(photos)]
+    assert main([*given, "--seeds", "0"]) == 0
+    Image.new("RGB", (16, 16)).save(photos / "photos/train/red/0.png")
+    forget_loaded()
+    capsys.readouterr()
+    assert main([*given, "--seeds", "0"]) == 0
+    assert "today's images were not compared" in capsys.readouterr().out
+    assert main([*given, "--seeds", "0", "1"]) == 2
+    assert "on other images or features" in capsys.readouterr().err
+    assert len(done(tmp_path / "runs")) == 1
 
 
 @pytest.mark.slow

@@ -260,5 +260,5 @@ def test_a_suite_does_not_go_on_beside_records_of_other_features(tmp_path: Path)
     same = replace(pixels, provenance={"key": "old"})
     suite._refuse_other_features(config, same, {job: old})
     suite._refuse_other_features(config, pixels, {job: finished("naive", 0, 0.2)})
-    with pytest.raises(ConfigError, match=r"seed0-.* was made on other features \(old\) than .* \(new\).*--out"):
+    with pytest.raises(ConfigError, match=r"seed0-.* on other images or features \(old\) than .* \(new\).*--out"):
         suite._refuse_other_features(config, replace(pixels, provenance={"key": "new"}), {job: old})

@@ -6,7 +6,15 @@ import pytest
 from rich.console import Console
 
 from benchmarks.records import Record
-from benchmarks.tables import describe, group_records, group_strategies, make_table, sleep_label, summarise
+from benchmarks.tables import (
+    describe,
+    group_records,
+    group_strategies,
+    make_table,
+    sleep_label,
+    summarise,
+    what_differs,
+)
 from lab_samples import CONFIG, FAILED, finished
 
 
@@ -48,6 +56,18 @@ def test_only_equal_settings_stand_in_one_table() -> None:
     assert sorted(len(group) for group in group_records(records).values()) == [1, 2]
 
 
+def test_tables_of_one_config_name_say_what_tells_them_apart() -> None:
+    other = {"config": {**CONFIG, "training": {"lr": 0.2}}}
+    groups = group_records([finished("naive", 0, 0.2), finished("naive", 0, 0.3, **other)])
+    assert sorted(what_differs(groups).values()) == ["training.lr 0.1", "training.lr 0.2"]
+    (alone,) = what_differs(group_records([finished("naive", 0, 0.2)])).values()
+    assert alone == ""
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(make_table([finished("naive", 0, 0.2)], note="training.lr 0.1"))
+    assert "(training.lr 0.1): accuracy in percent" in captured.get()
+
+
 def test_two_sleeps_of_one_strategy_are_kept_apart() -> None:
     deeper = finished("naive+src", 0, 0.5)
     config = {**deeper.config, "sleep": {"preset": "auto", "changed": ["depth"]}}
@@ -64,10 +84,25 @@ def test_the_printed_table_is_in_percent() -> None:
     assert "+70.0 (1)" in table
 
 
-def _printed(records: list[Record]) -> str:
-    console = Console(width=120)
+def test_a_narrow_window_goes_without_columns_and_never_without_a_number() -> None:
+    config = {**CONFIG, "sleep": {"preset": "auto", "numbers": {"replay": True, "settle": True, "level": True}}}
+    records = [finished("naive", seed, 0.2 + seed / 100) for seed in range(12)]
+    records += [finished("naive+src", seed, 0.7 + seed / 50, config=config) for seed in range(12)]
+    wide, narrow = _printed(records, width=130), _printed(records, width=60)
+    assert "left out" not in wide
+    assert "SRC + settle + level" in wide
+    assert "left out for lack of room: sleep, sleep s, train s" in narrow
+    assert "…" not in narrow
+    for number in ("25.5 ± 3.6", "81.0 ± 7.2", "+55.5 ± 3.6 (12)"):
+        assert number in wide
+        assert number in narrow
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
+def _printed(records: list[Record], *, width: int = 120) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
-        console.print(make_table(records))
+        console.print(make_table(records, width=console.width))
     return captured.get()
 
 

@@ -183,7 +183,8 @@ def test_what_pretraining_saves_is_a_file_of_weights(tmp_path):
 
 
 def test_a_file_of_another_network_is_refused_with_its_path(full):
-    with pytest.raises(DataError, match=r"full\.safetensors, for test_byobnet does not fit .* missing: .* unexpected"):
+    given = r"full\.safetensors, given as weights of test_byobnet, "
+    with pytest.raises(DataError, match=given + "does not fit .* missing: .* unexpected"):
         build("test_byobnet", weights=str(full))
 
 
