@@ -202,5 +202,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def told_of_warning(
+    message: Warning | str, kind: type[Warning], file: str, line_number: int, line: str | None = None
+) -> str:
+    """Return what is printed of a warning: of one that the laboratory has for its user the words, no line of code."""
+    if kind is UserWarning and Path(file).is_relative_to(Path(__file__).parent):
+        return f"warning: {message}\n"
+    return _WITH_LINE(message, kind, file, line_number, line)
+
+
+_WITH_LINE = warnings.formatwarning
+
 if __name__ == "__main__":
+    warnings.formatwarning = told_of_warning
     sys.exit(main())

@@ -142,11 +142,16 @@ def draw_images(
             sizes = [part // len(classes)] * len(classes)
             for k in rng.permutation(len(classes))[: part % len(classes)]:
                 sizes[k] += 1
+        if isinstance(part, int) and part < len(classes):
+            raise ConfigError(
+                f"stream.images_per_experience asks for {part} images in experience {i}, which has {len(classes)} "
+                f"classes; at least {len(classes)} give each of them one"
+            )
         for size, rows in zip(sizes, classes, strict=True):
-            if not 1 <= size <= len(rows):
+            if size > len(rows):
                 raise ConfigError(
                     f"stream.images_per_experience asks for {part} images in experience {i}, {size} of each of its "
-                    f"{len(classes)} classes, and one of them has {len(rows)}; between 1 and all of a class can be had"
+                    f"{len(classes)} classes, and one of them has {len(rows)}; no more than all of a class can be had"
                 )
         drawn.append(
             [rows[torch.from_numpy(rng.permutation(len(rows))[:n])] for n, rows in zip(sizes, classes, strict=True)]

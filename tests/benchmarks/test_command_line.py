@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmarks import runner
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, told_of_warning
 from benchmarks.records import find_records
 from lab_samples import TINY
 from matrix_samples import small, write_matrix_file
@@ -202,6 +202,13 @@ def test_a_file_that_is_not_there_is_said_before_seconds_of_imports(
         cwd=config.parent, env={"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (2, f"error: {answer}\n")
+
+
+def test_a_warning_for_the_user_shows_no_line_of_our_code() -> None:
+    ours, theirs = str(Path(runner.__file__)), __file__
+    assert told_of_warning("2 images are grey", UserWarning, ours, 1, "warn_user(") == "warning: 2 images are grey\n"
+    assert "x = old()" in told_of_warning("old", DeprecationWarning, ours, 1, "x = old()")
+    assert "y = theirs()" in told_of_warning("odd", UserWarning, theirs, 1, "y = theirs()")
 
 
 def test_missing_data_is_one_line_and_leaves_nothing(

@@ -286,7 +286,7 @@ def test_which_images_are_drawn_depends_on_the_seed_and_leaves_the_class_order_a
 
 IMPOSSIBLE = {
     "more than a class has": (1000, r"asks for 1000 images in experience 0, 500 of each of its 2 classes"),
-    "none of a class": (1, r"asks for 1 images in experience 0"),
+    "none of a class": (1, r"asks for 1 images in experience 0, which has 2 classes; at least 2"),
     "a short list": ([10, 10], r"has 2 entries for 5 experiences"),
 }
 
