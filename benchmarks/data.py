@@ -27,15 +27,16 @@ class DataError(SRCError, ValueError):
     """The images are not where they were looked for, or are not what they should be."""
 
 
-def dataset_title(name: str, folder: Sequence[str] | None = None) -> str:
+def dataset_title(name: str, folder: Sequence[str] | None = None, then: Sequence[str] | None = None) -> str:
     """Return what a data set is called where people read it: images of one's own by their folders or zips.
 
     Args:
         name: Of the data set.
         folder: Of an image_folder: its folders and zips, e.g. ["old/photos.zip", "new"] for "photos + new".
+        then: Data sets that follow it in a cross-modal stream.
     """
     titles = [Path(part).name.removesuffix(".zip") or part for part in folder or ()]
-    return " + ".join(titles) or name
+    return ", then ".join([" + ".join(titles) or name, *(then or ())])
 
 
 @dataclass(frozen=True)

@@ -188,8 +188,9 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     record = group[0]
     counts = sorted({len(g) for g in panels.values()} | ({n_joint} if n_joint else set()))
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    dataset = record.config["stream"]["dataset"]
-    title = TITLES.get(dataset) or dataset_title(dataset, record.config["stream"].get("folder"))
+    stream = record.config["stream"]
+    title = dataset_title(stream["dataset"], stream.get("folder"), stream.get("then"))
+    title = TITLES.get(title, title)
     figure.suptitle(
         f"{title}: {len(record.class_order)} classes in {len(record.n_test)} experiences, "
         f"{seeds} seed{'' if counts == [1] else 's'}",

@@ -136,7 +136,7 @@ class Benchmark:
     def dataset(self) -> str:
         """What the data set is called, images of one's own by their folders; "" if the config does not say."""
         stream = self.config.get("stream") or {}
-        return dataset_title(str(stream.get("dataset", "")), stream.get("folder"))
+        return dataset_title(str(stream.get("dataset", "")), stream.get("folder"), stream.get("then"))
 
     @property
     def n_experiences(self) -> int | None:

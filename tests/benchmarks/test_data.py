@@ -8,6 +8,7 @@ import random
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from benchmarks.data import (
     DataError,
     Dataset,
     IdxSource,
+    dataset_title,
     load_dataset,
     load_digits,
     load_idx,
@@ -186,3 +188,15 @@ def test_the_sizes_of_classes_are_those_of_the_images() -> None:
         "mnist": 60_000,
         "fashion_mnist": 60_000,
     }
+
+
+@pytest.mark.parametrize(
+    ("stream", "title"),
+    [
+        (("mnist",), "mnist"),
+        (("mnist", None, ["fashion_mnist"]), "mnist, then fashion_mnist"),
+        (("image_folder", ["old/photos.zip", "/new"]), "photos + new"),
+    ],
+)
+def test_a_data_set_is_called_by_what_it_holds(stream: tuple[Any, ...], title: str) -> None:
+    assert dataset_title(*stream) == title
