@@ -73,13 +73,14 @@ def test_the_first_numbers_of_the_readme_are_those_of_its_records() -> None:
     assert [int(number) for number in found.groups()] == [round(100 * mean) for mean in means if mean is not None]
 
 
-def test_the_tables_of_the_regimes_are_those_their_records_make() -> None:
-    matrix = load_matrix(ROOT / "configs" / "regimes.yaml")
+@pytest.mark.parametrize("name", ["regimes", "rehearsal"])
+def test_the_tables_of_a_matrix_are_those_its_records_make(name: str) -> None:
+    matrix = load_matrix(ROOT / "configs" / f"{name}.yaml")
     records = list(find_records(ROOT / "benchmarks" / "results" / matrix.stem))
     assert records
     assert all(record.tree_clean for record in records)
-    text = (ROOT / "docs" / "regimes.md").read_text(encoding="utf-8")
-    assert between_marks(text, markdown(make_rows(matrix, records), records), where="docs/regimes.md") == text
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert between_marks(text, markdown(make_rows(matrix, records), records), where=name) == text
 
 
 def test_the_tables_of_the_strategies_are_those_their_records_make() -> None:
