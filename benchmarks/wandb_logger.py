@@ -39,7 +39,7 @@ from strategies import find_row
 PATIENCE = 3
 """After so many runs in a row that could not be opened a process no longer tries: each try may wait `init_timeout`."""
 
-SHARES = ("expected_share", "share_trained", "share_slept", "share_settled")
+SHARES = ("expected_share", "share_trained", "share_slept", "share_settled", "share_levelled")
 SLEEP_NUMBERS = ("steps", "strength", "noise_strength", *SHARES, "settled_at", "kept_fraction")
 
 

@@ -128,7 +128,12 @@ def _level(evening: Evening, state: HeadState, facts: Facts) -> HeadState:
         facts["skipped"]["level"] = why or "there is no noise to level with"
     else:
         levelled = settling.level(evening.head, state, noise=evening.noise, seen=evening.seen)
-        facts.update(gains=levelled.gains.tolist(), offsets=levelled.offsets.tolist())
+        won = zip(evening.seen, levelled.shares.tolist(), strict=True)
+        facts.update(
+            gains=levelled.gains.tolist(),
+            offsets=levelled.offsets.tolist(),
+            share_levelled=sum(share for c, share in won if c in (evening.new or ())),
+        )
         return levelled.state
     return state
 

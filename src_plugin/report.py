@@ -33,6 +33,7 @@ class SleepReport:
         share_slept: The same after stage A.
         silenced: Whether outputs of new classes had no past, so that settling started from silenced ones.
         share_settled: The same after stage B.
+        share_levelled: The same after stage C, among twice as many noise vectors.
         settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
         settled_towards: "before" or "trained".
         gains: Factor on the outputs of each seen class in stage C.
@@ -70,6 +71,7 @@ class SleepReport:
     share_slept: float | None = None
     silenced: bool = False
     share_settled: float | None = None
+    share_levelled: float | None = None
     settled_at: float | None = None
     settled_towards: str | None = None
     gains: list[float] | None = None
@@ -107,7 +109,7 @@ class SleepReport:
         if self.gains is not None and self.offsets is not None:
             lines.append(
                 f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
-                f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}"
+                f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}; new classes win {self.share_levelled:.0%}"
             )
         if self.samples and self.samples_trained is not None and self.samples_after is not None:
             lines.append(

@@ -210,11 +210,13 @@ class Levelled:
         state: The levelled parameters.
         gains: Factor on the outputs of each seen class, shape (len(seen),).
         offsets: Offset of each seen class after that, shape (len(seen),), of mean 0.
+        shares: Fraction of the noise that each seen class wins afterwards, shape (len(seen),).
     """
 
     state: HeadState
     gains: Tensor
     offsets: Tensor
+    shares: Tensor
 
 
 def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...]) -> Levelled:
@@ -229,7 +231,7 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
         seen: Outputs of the classes seen so far; other outputs are not touched.
 
     Returns:
-        The levelled parameters, gains and offsets. Outputs that noise cannot tell apart are left alone.
+        The levelled parameters, gains, offsets and shares. Outputs that noise cannot tell apart are left alone.
     """
     rows = list(seen)
     hidden = head.hidden(state, noise)
@@ -240,7 +242,7 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
     gains = torch.ones(len(rows), dtype=outputs.dtype)
     offsets = torch.zeros(len(rows), dtype=outputs.dtype)
     if float(outputs.std()) == 0.0 or energy == 0.0:
-        return Levelled(state, gains, offsets)
+        return Levelled(state, gains, offsets, _shares(outputs))
     spread = outputs.std(dim=0)
     gains = torch.where(spread > 0, (spread.mean() / spread).sqrt(), gains)
     outputs = gains * outputs
@@ -255,4 +257,11 @@ def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...])
     if bias is not None:
         bias = bias.clone()
         bias[rows] *= gains
-    return Levelled(HeadState((*state.weights[:-1], levelled), (*state.biases[:-1], bias)), gains, offsets)
+    outputs += (hidden @ mean_hidden / energy)[:, None] * offsets  # what the offsets came to, written into weights
+    state = HeadState((*state.weights[:-1], levelled), (*state.biases[:-1], bias))
+    return Levelled(state, gains, offsets, _shares(outputs))
+
+
+def _shares(outputs: Tensor) -> Tensor:
+    """Return the fraction of rows, shape (n, k), in which each column is the largest."""
+    return torch.bincount(outputs.argmax(1), minlength=outputs.shape[1]).double() / len(outputs)

@@ -18,6 +18,7 @@ REPORT = {
     "share_trained": 1.0,
     "share_slept": 0.9,
     "share_settled": 0.5,
+    "share_levelled": 0.4,
     "expected_share": 0.5,
     "settled_at": 0.61,
     "skipped": {"level": "switched off"},

@@ -29,6 +29,8 @@ def test_a_night_with_earlier_classes_goes_through_all_stages():
     assert report.steps == 120
     assert report.share_trained > report.expected_share == 0.5
     assert report.share_settled == pytest.approx(0.5, abs=0.02)
+    assert report.share_levelled == pytest.approx(0.5, abs=0.05)
+    assert f"new classes win {report.share_levelled:.0%}" in str(report)
     assert len(report.offsets) == 4
     assert changed(model, state) == [name for name in state if "weight" in name or "bias" in name]
 

@@ -193,6 +193,7 @@ def test_levelled_classes_win_equally_often():
     levelled = level(head, state, noise=noise, seen=SEEN)
     # Not to the last vote: shares are those of a softmax, so that they change smoothly.
     assert wins(head, levelled.state, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert levelled.shares.tolist() == wins(head, levelled.state, noise).tolist()
     assert float(levelled.offsets.mean()) == pytest.approx(0.0, abs=1e-12)
 
 
@@ -241,3 +242,4 @@ def test_outputs_that_noise_cannot_tell_apart_are_left_alone(case):
     levelled = level(head, still, noise=noise, seen=SEEN)
     assert all(same_bits(a, b) for a, b in zip(levelled.state.weights, still.weights, strict=True))
     assert (levelled.gains.tolist(), levelled.offsets.tolist()) == ([1.0] * 3, [0.0] * 3)
+    assert levelled.shares.tolist() == wins(head, still, noise).tolist()

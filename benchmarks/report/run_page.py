@@ -97,7 +97,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 def _sleep(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return one line of the table of sleeps; reports of older versions may have fewer fields."""
     norms, changes = report.get("weight_norm") or [], report.get("weight_change") or []
-    shares = [report.get(key) for key in ("share_trained", "share_slept", "share_settled")]
+    shares = [report.get(key) for key in ("share_trained", "share_slept", "share_settled", "share_levelled")]
     wins = " \N{RIGHTWARDS ARROW} ".join(f"{100 * share:.0f}" for share in shares if share is not None)
     fair = report.get("expected_share")
     settled_at = report.get("settled_at")

@@ -171,7 +171,7 @@ def test_a_run_has_its_page_and_its_record(site):
     assert (facts["kept"], facts["provenance"]) == ("600 B", "self-reported")
     assert facts["torch"] == record.versions["torch"]
     sleep = cells_of(page.select("#sleeps tbody tr")[1])
-    assert sleep[2:] == ["4 / 1.2 / 0.25", "5 / 25", "100 → 90 → 50 (50)", "0.61", "800", "0.25"]
+    assert sleep[2:] == ["4 / 1.2 / 0.25", "5 / 25", "100 → 90 → 50 → 40 (50)", "0.61", "800", "0.25"]
     assert "preset: auto" in page.select_one("#config pre").get_text()
     assert len(page.select("table.matrix")) == 2
 
