@@ -22,7 +22,7 @@ from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
-from src_plugin.judging import Samples, by_class, check_samples
+from src_plugin.judging import Samples, by_class, check_samples, count_exemplars, fingerprints, may_fall
 from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
 from src_plugin.report import SleepReport
@@ -72,8 +72,9 @@ def sleep(
             and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
             first sleep look at all.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
-            a sleep of a rehearsing network is kept only if more of them are classified rightly after it, class by
-            class. Needs `recall`; None goes by `recall` alone.
+            a sleep of a rehearsing network is undone if fewer of them are classified rightly after it, class by class,
+            and the fewer different ones of an old class there are, the more is allowed for their being known by heart
+            (`src_plugin.judging`). Needs `recall`; None goes by `recall` alone.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -127,11 +128,13 @@ def sleep_head(
     inputs: Tensor | None = None,
     samples: Samples | None = None,
     index: int = 0,
+    exemplars: float | None = None,
     protector: str | None = None,
     backbone_trained: bool = False,
 ) -> SleepReport:
-    """Put a head that was found already to sleep; arguments as in `sleep`, and two of a plugin's.
+    """Put a head that was found already to sleep; arguments as in `sleep`, and three of a plugin's.
 
+    `exemplars` says how many different ones of an old class were rehearsed, on average; None counts those in `samples`.
     `protector` names a plugin that protects what earlier inputs evoke, so that the sleep itself is left out;
     `backbone_trained` is only reported.
     """
@@ -186,16 +189,12 @@ def sleep_head(
             reason = verdict.reason
             strength *= verdict.strength
             if verdict.closed:
-                return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
+                return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
 
     state, done = pass_night(evening, n_steps=n_steps, strength=strength, generator=generator)
-    if samples is not None:
-        now, then = (by_class(head, point, samples, among=evening.seen) for point in (trained, state))
-        n_old = int(torch.isin(samples[1], torch.tensor(old_classes)).sum())
-        facts.update(samples=[n_old, len(samples[1]) - n_old], samples_trained=now, samples_after=then)
-        if then <= now:
-            reason = f"{reason}, and no more of them and the new ones are right after the night, so it is undone"
-            return SleepReport("awake", reason, **facts, seconds=time.perf_counter() - started)
+    if samples is not None and _harmed(evening, state, samples, exemplars, facts):
+        reason = f"{reason}, and too few of them and the new ones are right after the night, so it is undone"
+        return SleepReport("awake", reason, gate="rehearsal_gate", **facts, seconds=time.perf_counter() - started)
     facts["skipped"].update(done.pop("skipped"))
     facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
@@ -204,6 +203,20 @@ def sleep_head(
     ]
     head.write(state)
     return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
+
+
+def _harmed(evening: Evening, state: HeadState, samples: Samples, exemplars: float | None, facts: Facts) -> bool:
+    """Whether samples say that a night did harm; notes in `facts` what they said."""
+    old, new = evening.old, evening.new or ()
+    inputs, classes = samples
+    if exemplars is None:
+        exemplars = count_exemplars(fingerprints(inputs), classes, old=old)
+    n_old = int(torch.isin(classes, torch.tensor(old)).sum())
+    now, then = (by_class(evening.head, point, samples, among=evening.seen) for point in (evening.trained, state))
+    allowed = may_fall(exemplars, old=len(old), new=len(new))
+    facts.update(samples=[n_old, len(classes) - n_old], exemplars=exemplars, may_fall=allowed)
+    facts.update(samples_trained=now, samples_after=then)
+    return then < now - allowed
 
 
 def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) -> Evening:

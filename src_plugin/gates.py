@@ -16,9 +16,6 @@ from src_plugin.head import Head, HeadState, Probe
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
 
-FADED = 0.25
-"""Recall of rehearsed samples at which the sleep itself has faded to nothing."""
-
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
 
@@ -30,12 +27,14 @@ FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
 class Verdict:
     """A gate's answer: how strongly to sleep, why, and whether to stay awake altogether.
 
-    At strength 0 a gate that is not closed lets the head settle and level without the sleep itself.
+    At strength 0 a gate that is not closed lets the head settle and level without the sleep itself. `gate` is the field
+    of `SleepConfig` that switches it.
     """
 
     strength: float
     reason: str
     closed: bool = False
+    gate: str = ""
 
 
 def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
@@ -46,14 +45,11 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
     """
     if config.is_pure or not config.new_classes_gate or new_classes is None or new_classes:
         return None
-    return Verdict(0.0, "no new classes in this experience", closed=True)
+    return Verdict(0.0, "no new classes in this experience", closed=True, gate="new_classes_gate")
 
 
 def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
-    """Sleep as strongly as earlier classes are forgotten, measured on rehearsed samples while training.
-
-    A network that rehearsal keeps in shape settles and levels without the sleep itself: what the next experience begins
-    with would cost it more than the sleep gains.
+    """Sleep if rehearsed samples can judge what came of it, or if training forgot most of them.
 
     Args:
         config: `rehearsal_gate` switches this gate.
@@ -64,11 +60,10 @@ def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False
     """
     if not config.rehearsal_gate or recall is None:
         return None
+    recalled = f"{recall:.0%} of rehearsed samples are recalled"
     if recall > RECALLED and not judged:
-        return Verdict(0.0, f"rehearsal works: {recall:.0%} of rehearsed samples are recalled", closed=True)
-    if recall >= FADED:
-        return Verdict(0.0, f"settles and levels only: {recall:.0%} of rehearsed samples are recalled")
-    return Verdict(1.0 - recall / FADED, f"rehearsal falls short: {recall:.0%} of rehearsed samples are recalled")
+        return Verdict(0.0, f"rehearsal works: {recalled}", closed=True, gate="rehearsal_gate")
+    return Verdict(1.0, f"old classes are rehearsed: {recalled}")
 
 
 def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
@@ -95,9 +90,8 @@ def balanced(config: SleepConfig, *, share: float | None, expected: float | None
     """
     if not config.balance_gate or share is None or expected is None or share > expected:
         return None
-    return Verdict(
-        0.0, f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}", closed=True
-    )
+    reason = f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}"
+    return Verdict(0.0, reason, closed=True, gate="balance_gate")
 
 
 def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:

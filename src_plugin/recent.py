@@ -1,4 +1,7 @@
-"""Recent: the last inputs of the head in an experience, and the last rehearsed ones, held until its sleep."""
+"""Recent: the last inputs of the head in an experience, and the last rehearsed ones, held until its sleep.
+
+How many different exemplars were rehearsed is told by a number for each, over the whole experience.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from src_plugin.judging import count_exemplars, fingerprints
 
 RECENT = 1000
 """Inputs of the head held until the sleep; of a rehearsing network, as many of old and of new classes beside them."""
@@ -23,6 +28,7 @@ class Recent:
         self._inputs: deque[Tensor] = deque()
         self._fresh: deque[tuple[Tensor, Tensor]] = deque()
         self._rehearsed: deque[tuple[Tensor, Tensor]] = deque()
+        self._prints: list[tuple[Tensor, Tensor]] = []  # of all rehearsed inputs, and their classes
 
     def note(self, x: Tensor, classes: Tensor | None, *, seen: Collection[int]) -> None:
         """Take in a batch.
@@ -36,6 +42,8 @@ class Recent:
         if classes is None or not seen or classes.shape != x.shape[:1]:
             return
         old = torch.isin(classes, torch.tensor(sorted(seen), device=classes.device))
+        if bool(old.any()):
+            self._prints.append((fingerprints(x[old.to(x.device)]), classes[old]))
         for where, rows in ((self._rehearsed, old), (self._fresh, ~old)):
             if bool(rows.all()):  # as without rehearsal: the batch itself is held already, no copy is needed
                 _hold(where, (x, classes), lambda pair: len(pair[1]))
@@ -54,6 +62,16 @@ class Recent:
             return None
         inputs, classes = zip(*self._fresh, strict=True)
         return torch.cat(inputs), torch.cat(classes)
+
+    def exemplars(self, old: Collection[int]) -> float | None:
+        """How many different inputs of an old class there were, on average; None if none was rehearsed.
+
+        Inputs that are augmented, or that a backbone in training made, are taken for different ones each time.
+        """
+        if not self._prints:
+            return None
+        prints, classes = (torch.cat(parts).cpu() for parts in zip(*self._prints, strict=True))
+        return count_exemplars(prints, classes, old=tuple(old))
 
     @property
     def samples(self) -> tuple[Tensor, Tensor] | None:

@@ -13,6 +13,7 @@ class SleepReport:
     Attributes:
         decision: "slept", or "awake" if a gate or zero steps left the head as it was.
         reason: Why.
+        gate: The field of SleepConfig whose gate closed or, judging by samples, undid the night; None if none did.
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
         steps: Steps of sleep.
@@ -40,6 +41,8 @@ class SleepReport:
         offsets: Offset of each seen class in stage C, after that.
         kept_fraction: Share of the first sleep's change that was kept.
         samples: How many samples of old and of new classes judged the night.
+        exemplars: How many different ones of an old class were rehearsed, on average.
+        may_fall: By how much the next may fall before the night is undone: the fewer exemplars, the less they tell.
         samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
         samples_after: The same after it.
         skipped: Stages that were not done, with the reason.
@@ -54,6 +57,7 @@ class SleepReport:
     reason: str
     layers: list[str]
     sizes: list[int]
+    gate: str | None = None
     steps: int = 0
     strength: float = 0.0
     input_variation: float | None = None
@@ -78,6 +82,8 @@ class SleepReport:
     offsets: list[float] | None = None
     kept_fraction: float | None = None
     samples: list[int] | None = None
+    exemplars: float | None = None
+    may_fall: float | None = None
     samples_trained: float | None = None
     samples_after: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -114,7 +120,8 @@ class SleepReport:
         if self.samples and self.samples_trained is not None and self.samples_after is not None:
             lines.append(
                 f"  judge   {self.samples_trained:.1%} -> {self.samples_after:.1%} of {self.samples[0]} rehearsed and "
-                f"{self.samples[1]} new samples are right, class by class"
+                f"{self.samples[1]} new samples are right, class by class; with {self.exemplars:.0f} different "
+                f"exemplars a class it may fall by {self.may_fall:.1%}"
             )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)

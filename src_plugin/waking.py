@@ -238,7 +238,9 @@ class Waking:
 
     def knowledge(self) -> dict[str, Any]:
         """Return what `sleep_head` wants to know of the experience, by its own argument names; see `ClassLedger`."""
-        return {"before": self._before_now(), "samples": self._recent.samples, **self.ledger.knowledge()}
+        known = self.ledger.knowledge()
+        held = {"samples": self._recent.samples, "exemplars": self._recent.exemplars(known["old_classes"])}
+        return {"before": self._before_now(), **held, **known}
 
     def forget(self, *, slept: bool) -> None:
         """End the experience: fold it into the running mean, and drop all the rest.

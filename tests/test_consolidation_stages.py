@@ -10,7 +10,6 @@ from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
-from src_plugin.gates import FADED
 
 
 @pytest.mark.parametrize("stage", ["replay", "settle", "level"])
@@ -120,7 +119,7 @@ def test_a_gate_that_closes_leaves_every_bit_and_says_why(changes, switch, reaso
     model, before = trained()
     state = copies(model)
     report = night(model, before, **changes)
-    assert report.decision == "awake"
+    assert (report.decision, report.gate) == ("awake", switch)
     assert reason in report.reason
     assert changed(model, state) == []
     if switch is not None:
@@ -142,13 +141,13 @@ def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
 
 
 def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
-    full, part = night(*trained(), recall=0.0), night(*trained(), recall=FADED / 2)
+    full, part = (night(*trained(), SleepConfig(steps=120, depth=depth)) for depth in (0.4, 0.2))
     assert part.strength == pytest.approx(0.5 * full.strength)
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
 
 
-def test_where_the_sleep_has_faded_the_head_settles_and_levels_all_the_same():
-    report = night(*trained(), recall=FADED)
+def test_at_depth_0_the_head_settles_and_levels_all_the_same():
+    report = night(*trained(), SleepConfig(steps=120, depth=0.0))
     assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
     assert report.skipped == {"replay": "its strength is 0"}
     assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
