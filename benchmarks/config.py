@@ -84,6 +84,14 @@ class StreamConfig(Section):
         """What the data set is called where people read it, see `benchmarks.data.dataset_title`."""
         return dataset_title(self.dataset, self.folder)
 
+    @property
+    def length(self) -> int:
+        """Number of experiences, also of those after `first`."""
+        if self.then is not None:
+            return 1 + len(self.then)
+        listed = self.classes_per_experience or self.experiences or ()
+        return self.n_experiences or self.permutations or len(listed)
+
     @model_validator(mode="after")
     def _states_one_split(self) -> StreamConfig:
         ways = ("n_experiences", "classes_per_experience", "experiences", "permutations", "then")
