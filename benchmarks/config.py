@@ -194,7 +194,8 @@ class SleepSection(Section):
 
     Attributes:
         preset: "auto" or a published preset of `SleepConfig`.
-        set: Fields of `SleepConfig` that differ from the preset.
+        set: Fields of `SleepConfig` that differ from the preset. With `replay`, `settle` and `level` all false nothing
+            is left of a sleep, and names that end in "+src" are refused: each would be the run without it once more.
         reference: Where mean input and scales come from: "none" for the plugin's own running mean, "seen_classes" for
             all training images of all classes seen so far, also those not trained on (the authors' code).
         every: Sleep after every so many experiences.
