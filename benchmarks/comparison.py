@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics import Difference, forgetting, paired_difference, pooled_accuracy, sign_flip_p
 from benchmarks.published import Published
+from benchmarks.recipe import recipe_of
 from benchmarks.records import Record
 from benchmarks.tables import describe, group_records, group_strategies, percent, sleep_label, summarise
 from strategies import SUFFIXES, split_name
@@ -92,7 +93,7 @@ def gain_of_sleep(line: Line, lines: Sequence[Line]) -> tuple[Difference, float]
 
 
 def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, Published]]) -> str:
-    """Return the Markdown of a document: a heading, what sleep was, a table and where it is from, for every setting.
+    """Return the Markdown of a document: a heading, what sleep was, a table and what makes it, for every setting.
 
     Where sleeps of one suffix differ, a column says which row had which.
 
@@ -108,7 +109,9 @@ def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, P
         said = ", ".join(f"`{suffix}` is {labels[0]}" for suffix, labels in sleeps.items()) if is_one_each else ""
         rows = [_row(line, lines, published.get(name, {}), shows_sleep=not is_one_each) for line in lines]
         above = [f"### {name}", "", *([f"Sleep: {said}.", ""] if said else [])]
-        parts.append("\n".join([*above, *(HEAD if is_one_each else HEAD_WITH_SLEEP), *rows, "", f"{describe(group)}."]))
+        recipe = recipe_of(group)
+        below = f"{describe(group)}." + (f" Made again by `{recipe}`." if recipe else "")
+        parts.append("\n".join([*above, *(HEAD if is_one_each else HEAD_WITH_SLEEP), *rows, "", below]))
     return "\n\n".join(parts)
 
 

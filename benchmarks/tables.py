@@ -24,8 +24,12 @@ SETTING = ("stream", "backbone", "model", "training")
 
 def setting_of(record: Record) -> tuple[str, str]:
     """Return what records must share to stand in one table: config name, hash of stream, backbone, model, training."""
-    same = {key: record.config.get(key) for key in SETTING if key in record.config}
-    return record.config_name, config_hash(same)
+    return record.config_name, setting_hash(record.config)
+
+
+def setting_hash(config: Mapping[str, Any]) -> str:
+    """Return the hash of the parts of a resolved config that records must share."""
+    return config_hash({key: config[key] for key in SETTING if key in config})
 
 
 def group_records(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
