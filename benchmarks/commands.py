@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _search(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.config_files import load_config
-    from benchmarks.search import choose, make_search_table, plan_search, settings_file
+    from benchmarks.search import choose, make_search_table, plan_search, seen_by_search, settings_file
 
     config = load_config(options.config)
     strategies, seeds = list(dict.fromkeys(options.strategies)), list(dict.fromkeys(options.seeds))
@@ -72,12 +72,13 @@ def _search(options: argparse.Namespace, console: Console) -> int:
         return _say_what_would_run(jobs, options, console)
     records = _run_jobs(jobs, options, console)
     found = choose(trials, dict(zip(jobs, records, strict=True)))
-    console.print(make_search_table(found, f"{config.name}: the first experiences, training images held out"))
+    seen = seen_by_search(config)
+    console.print(make_search_table(found, f"{config.name}: {seen}"))
     if options.write is not None:
         extends = os.path.relpath(options.config, options.write.parent)
         given = f"--strategies {' '.join(strategies)} --seeds {' '.join(map(str, seeds))}"
         command = f"python -m benchmarks search {options.config.as_posix()} {given}"
-        options.write.write_text(settings_file(found, extends=extends, command=command), encoding="utf-8")
+        options.write.write_text(settings_file(found, extends=extends, seen=seen, command=command), encoding="utf-8")
         console.print(f"wrote {options.write}", highlight=False, markup=False)
     return 0
 

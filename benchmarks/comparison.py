@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 
 from benchmarks.metrics import Difference, forgetting, paired_difference, pooled_accuracy, sign_flip_p
 from benchmarks.published import Published
+from benchmarks.recipe import recipe_of
 from benchmarks.records import Record
-from benchmarks.tables import describe, group_records, group_strategies, percent, summarise
-from strategies import split_name
+from benchmarks.tables import describe, group_records, group_strategies, percent, sleep_label, summarise
+from strategies import SUFFIXES, split_name
 
 HEAD = (
     "| strategy | accuracy, % | n | published | reproduced | sleep - none, ± 95 % | p | forgets | kept | seconds |",
     "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
+)
+
+HEAD_WITH_SLEEP = (
+    HEAD[0].replace("| strategy |", "| strategy | sleep |"),
+    HEAD[1].replace("|---|", "|---|---|", 1),
 )
 
 PAIRS = 6  # below it, the exact p cannot fall under 0.05 and says nothing
@@ -44,6 +50,16 @@ class Line:
     def title(self) -> str:
         """Name and way, for people."""
         return f"`{self.strategy}`" + (f", {self.way.replace('_', ' ')}" if self.way else "")
+
+    @property
+    def sleep(self) -> str:
+        """What its sleep was, see `sleep_label`."""
+        return sleep_label(self.records[0].config.get("sleep") or {})
+
+    @property
+    def suffix(self) -> str:
+        """What the strategy's own name ends in, "" without a sleep."""
+        return split_name(self.records[0].strategy)[1]
 
     @property
     def forgetting(self) -> float | None:
@@ -77,7 +93,9 @@ def gain_of_sleep(line: Line, lines: Sequence[Line]) -> tuple[Difference, float]
 
 
 def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, Published]]) -> str:
-    """Return the Markdown of a document: a heading, a table and where it is from, for every setting.
+    """Return the Markdown of a document: a heading, what sleep was, a table and what makes it, for every setting.
+
+    Where sleeps of one suffix differ, a column says which row had which.
 
     Args:
         records: Of any settings.
@@ -86,9 +104,21 @@ def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, P
     parts = []
     for (name, _), group in sorted(group_records(records).items()):
         lines = lines_of(group)
-        rows = [_row(line, lines, published.get(name, {})) for line in lines]
-        parts.append("\n".join([f"### {name}", "", *HEAD, *rows, "", f"{describe(group)}."]))
+        sleeps = sleeps_of(lines)
+        is_one_each = all(len(labels) == 1 for labels in sleeps.values())
+        said = ", ".join(f"`{suffix}` is {labels[0]}" for suffix, labels in sleeps.items()) if is_one_each else ""
+        rows = [_row(line, lines, published.get(name, {}), shows_sleep=not is_one_each) for line in lines]
+        above = [f"### {name}", "", *([f"Sleep: {said}.", ""] if said else [])]
+        recipe = recipe_of(group)
+        below = f"{describe(group)}." + (f" Made again by `{recipe}`." if recipe else "")
+        parts.append("\n".join([*above, *(HEAD if is_one_each else HEAD_WITH_SLEEP), *rows, "", below]))
     return "\n\n".join(parts)
+
+
+def sleeps_of(lines: Sequence[Line]) -> dict[str, list[str]]:
+    """Return what each suffix stood for in some lines, in the order of SUFFIXES: one sleep, or several that differ."""
+    found = {suffix: list(dict.fromkeys(x.sleep for x in lines if x.suffix == suffix)) for suffix in SUFFIXES}
+    return {suffix: labels for suffix, labels in found.items() if labels}
 
 
 def _verdict(there: Published | None, values: NDArray[np.float64]) -> str:
@@ -102,7 +132,7 @@ def _verdict(there: Published | None, values: NDArray[np.float64]) -> str:
     return "yes" if there.agrees_with(100 * float(values.mean()), 100 * float(values.std(ddof=1))) else "no"
 
 
-def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) -> str:
+def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published], *, shows_sleep: bool) -> str:
     (row,) = summarise(line.records)  # of all ways: times, bytes, what was lost
     values = np.array(list(line.finals.values()))
     mean = float(values.mean()) if len(values) else None
@@ -111,6 +141,7 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
     there, gain = published.get(line.strategy) if is_first else None, gain_of_sleep(line, lines)
     cells = (
         line.title,
+        *([line.sleep] if shows_sleep else []),
         percent(mean, sd) + (f" ({row.lost})" if row.lost else ""),
         str(len(values)),
         "" if there is None else percent(there.mean / 100, None if there.sd is None else there.sd / 100),
@@ -118,7 +149,7 @@ def _row(line: Line, lines: Sequence[Line], published: Mapping[str, Published]) 
         "" if gain is None else percent(gain[0].mean, gain[0].half_width, signed=True),
         "" if gain is None or gain[0].n < PAIRS else f"{gain[1]:.2g}",
         percent(line.forgetting),
-        "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+        row.kept,
         "" if row.train is None or row.asleep is None else f"{row.train + row.asleep:.0f}",
     )
     return f"| {' | '.join(cells)} |"

@@ -84,6 +84,14 @@ class StreamConfig(Section):
         """What the data set is called where people read it, see `benchmarks.data.dataset_title`."""
         return dataset_title(self.dataset, self.folder)
 
+    @property
+    def length(self) -> int:
+        """Number of experiences, also of those after `first`."""
+        if self.then is not None:
+            return 1 + len(self.then)
+        listed = self.classes_per_experience or self.experiences or ()
+        return self.n_experiences or self.permutations or len(listed)
+
     @model_validator(mode="after")
     def _states_one_split(self) -> StreamConfig:
         ways = ("n_experiences", "classes_per_experience", "experiences", "permutations", "then")
@@ -186,7 +194,8 @@ class SleepSection(Section):
 
     Attributes:
         preset: "auto" or a published preset of `SleepConfig`.
-        set: Fields of `SleepConfig` that differ from the preset.
+        set: Fields of `SleepConfig` that differ from the preset. With `replay`, `settle` and `level` all false nothing
+            is left of a sleep, and names that end in "+src" are refused: each would be the run without it once more.
         reference: Where mean input and scales come from: "none" for the plugin's own running mean, "seen_classes" for
             all training images of all classes seen so far, also those not trained on (the authors' code).
         every: Sleep after every so many experiences.

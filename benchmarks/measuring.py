@@ -99,28 +99,35 @@ class SleepListener:
 
 
 class LossWatch(SupervisedPlugin):  # type: ignore[misc]
-    """Remembers the first loss that is not finite, and the last one before it.
+    """Remembers the first loss that is not finite, and the last one that is.
 
     Attributes:
         iterations: Iterations of the current experience so far.
-        trouble: What happened, in words; "" while nothing did.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.iterations = 0
-        self._last = math.nan
-        self.trouble = ""
+        self._experience = -1
+        self._trouble = ""
+        self._last = "no loss was finite"
+
+    @property
+    def facts(self) -> list[str]:
+        """The first loss that is not finite, and the last that is; where only a last update overflowed, that alone."""
+        return [fact for fact in (self._trouble, self._last) if fact]
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Count iterations anew."""
         self.iterations = 0
+        self._experience += 1
 
     def after_backward(self, strategy: Any, **kwargs: Any) -> None:
         """Look at the loss of the batch."""
         self.iterations += 1
         loss = float(strategy.loss.detach())
+        where = f"in iteration {self.iterations} of experience {self._experience}"
         if math.isfinite(loss):
-            self._last = loss
-        elif not self.trouble:
-            self.trouble = f"loss {loss} in iteration {self.iterations}, {self._last:.4g} before it"
+            self._last = f"last finite loss {loss:.4g} {where}"
+        elif not self._trouble:
+            self._trouble = f"loss {loss} {where}"

@@ -29,7 +29,7 @@ def markdown_table(records: Iterable[Record]) -> str:
                 percent(row.mean, row.sd) + (f" ({row.lost})" if row.lost else ""),
                 str(row.n),
                 percent(row.difference, row.difference_sd, signed=True),
-                "" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+                row.kept,
                 f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "",
             )
             lines.append(f"| {' | '.join(cells)} |")

@@ -47,7 +47,8 @@ class Record(BaseModel):
         sleep_reports: One per sleep, as the plugin gave them.
         features: Where the inputs came from: hashes of the images, and backbone, weights and preprocessing if there was
             one; None for pixels of a published data set, whose files are checked.
-        kept_bytes: What the strategy kept from one experience to the next besides the model; None if it does not say.
+        kept_bytes: What the strategy kept from one experience to the next besides the model; None of a run without
+            numbers, and of strategies that keep all images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, protected_namespaces=())

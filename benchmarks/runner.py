@@ -273,8 +273,8 @@ def _build(strategy: str, setup: TrainingSetup) -> Any:
 
 
 def _divergence(experience: int, losses: LossWatch, problem: Exception | None = None) -> str:
-    facts = [losses.trouble, "" if problem is None else str(problem)]
-    return "; ".join([f"weights are not finite after experience {experience}", *filter(None, facts)])
+    cause = [str(problem)] if problem is not None and str(problem) else []
+    return "; ".join([f"weights are not finite after experience {experience}", *losses.facts, *cause])
 
 
 def _reports(learner: Any) -> list[SleepReport]:

@@ -3,7 +3,9 @@
     config -> first 3 experiences, a sixth of the training images held out -> six runs per method and seed -> settings
 
 No test image and no later experience is seen, as in Chaudhry et al. 2019 (ICLR), who choose on the first three tasks.
-Candidates stand in the method's row of STRATEGIES. The best mean accuracy on the held-out images of the three
+Of a stream with no more than three experiences all are seen, for methods that hold weights act from the second one on;
+then no experience is later, and test images are not seen all the same.
+Candidates stand in the method's row of STRATEGIES. The best mean accuracy on the held-out images of these
 experiences wins; a run that diverges counts nothing; of equals the first. The runs are ordinary runs with records of
 their own, so a search resumes, too.
 """
@@ -59,7 +61,7 @@ def plan_search(config: RunConfig, *, strategies: Sequence[str], seeds: Sequence
         out: Folder of the records.
 
     Raises:
-        ConfigError: A method has nothing to search for, or the stream is too short.
+        ConfigError: A method has nothing to search for.
     """
     trials = []
     for strategy in strategies:
@@ -75,9 +77,16 @@ def plan_search(config: RunConfig, *, strategies: Sequence[str], seeds: Sequence
 def _first_experiences(config: RunConfig, settings: Mapping[str, float]) -> RunConfig:
     raw = config.model_dump()
     raw["name"] = f"search-{config.name}"
-    raw["stream"] |= {"first": FIRST, "validation": True}
+    raw["stream"] |= {"first": min(FIRST, config.stream.length), "validation": True}
     raw["settings"] |= settings
     return RunConfig.model_validate(raw)
+
+
+def seen_by_search(config: RunConfig) -> str:
+    """Return which images a search looks at, for people, and whether any experience is left that it does not see."""
+    n = config.stream.length
+    part = f"the first {FIRST} experiences" if n > FIRST else f"all {n} experiences (none is later)"
+    return f"held-out training images of {part}"
 
 
 @dataclass(frozen=True)
@@ -161,10 +170,17 @@ def make_search_table(found: Sequence[Found], title: str) -> Table:
     return table
 
 
-def settings_file(found: Sequence[Found], *, extends: str, command: str) -> str:
-    """Return a config that extends another one by what was found, with the command that found it."""
+def settings_file(found: Sequence[Found], *, extends: str, seen: str, command: str) -> str:
+    """Return a config that extends another one by what was found, with the command that found it.
+
+    Args:
+        found: What was found.
+        extends: Path of the config that it was found for.
+        seen: On which images, see `seen_by_search`.
+        command: What found it.
+    """
     chosen: dict[str, Any] = {}
     for item in found:
         chosen |= item.trials[item.best].settings
     body = yaml.safe_dump({"extends": extends, "settings": chosen}, sort_keys=False)
-    return f"# Found on held-out training images of the first {FIRST} experiences by\n#   {command}\n{body}"
+    return f"# Found on {seen} by\n#   {command}\n{body}"

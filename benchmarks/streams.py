@@ -95,7 +95,8 @@ class Stream:
     @property
     def class_names(self) -> list[list[str]]:
         """Names of the classes of each experience."""
-        sources = (self.data, *self.data.then) if self.data.then else [self.data] * len(self.classes)
+        n = len(self.classes)
+        sources = (self.data, *self.data.then)[:n] if self.data.then else [self.data] * n
         return [[d.class_names[label] for label in group] for d, group in zip(sources, self.classes, strict=True)]
 
 

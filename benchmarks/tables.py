@@ -16,7 +16,7 @@ from benchmarks.metrics import forgetting
 from benchmarks.records import Record, config_hash, leaves
 
 BASELINE, UPPER_BOUND = "naive", "joint"  # the first and the last row of every table
-
+ALL_IMAGES = "all images"
 
 SETTING = ("stream", "backbone", "model", "training")
 """Parts of a config that records must share to be compared."""
@@ -24,8 +24,12 @@ SETTING = ("stream", "backbone", "model", "training")
 
 def setting_of(record: Record) -> tuple[str, str]:
     """Return what records must share to stand in one table: config name, hash of stream, backbone, model, training."""
-    same = {key: record.config.get(key) for key in SETTING if key in record.config}
-    return record.config_name, config_hash(same)
+    return record.config_name, setting_hash(record.config)
+
+
+def setting_hash(config: Mapping[str, Any]) -> str:
+    """Return the hash of the parts of a resolved config that records must share."""
+    return config_hash({key: config[key] for key in SETTING if key in config})
 
 
 def group_records(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
@@ -78,6 +82,8 @@ class Summary:
         train: Mean seconds of training; None without a done run.
         asleep: Mean seconds of sleep; None without a done run.
         kept_bytes: Bytes kept between experiences; None if not said, or if the sleep sees earlier images again.
+        kept: The same for people: "all images" where a method keeps them or a sleep sees them again; "" without a done
+            run.
         lost: Runs that diverged or failed, in words.
     """
 
@@ -93,6 +99,7 @@ class Summary:
     train: float | None
     asleep: float | None
     kept_bytes: int | None
+    kept: str
     lost: str
 
 
@@ -103,6 +110,13 @@ def sleep_label(sleep: Mapping[str, Any]) -> str:
         stages = [label for key, label in (("replay", "SRC"), ("settle", "settle"), ("level", "level")) if numbers[key]]
         preset = "SRC only" if stages == ["SRC"] else " + ".join(stages)
     return preset + (", changed" if sleep.get("changed") else "")
+
+
+def _kept(kept_bytes: int | None, *, is_done: bool) -> str:
+    """Return what is kept, for people; what is done and has no bytes counted keeps, or sees again, all images."""
+    if kept_bytes is not None:
+        return f"{kept_bytes:,} B"
+    return ALL_IMAGES if is_done else ""
 
 
 def _spread(values: Sequence[float]) -> float | None:
@@ -126,6 +140,8 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
         bad = {status: sum(r.status == status for r in group) for status in ("diverged", "failed", "skipped")}
         sleep = group[0].config.get("sleep") or {}
         label = sleep_label(sleep)
+        # A reference looks at images of earlier experiences again: whatever is stored, it is not the bytes counted.
+        kept_bytes = done[0].kept_bytes if done and sleep.get("reference", "none") == "none" else None
         rows.append(
             Summary(
                 name=name,
@@ -139,8 +155,8 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
                 forgetting=_mean(forgot),
                 train=_mean([r.seconds.train for r in done]),
                 asleep=_mean([r.seconds.sleep for r in done]),
-                # A reference looks at images of earlier experiences again: whatever is stored, it is not these bytes.
-                kept_bytes=done[0].kept_bytes if done and sleep.get("reference", "none") == "none" else None,
+                kept_bytes=kept_bytes,
+                kept=_kept(kept_bytes, is_done=bool(done)),
                 lost=", ".join(f"{count} {status}" for status, count in bad.items() if count),
             )
         )
@@ -211,7 +227,7 @@ CELLS: dict[str, Callable[[Summary], str]] = {
     "forgets": lambda row: percent(row.forgetting),
     "train s": lambda row: "-" if row.train is None else f"{row.train:.1f}",
     "sleep s": lambda row: f"{row.asleep:.1f}" if row.sleep and row.asleep is not None else "-",
-    "kept": lambda row: "-" if row.kept_bytes is None else f"{row.kept_bytes:,} B",
+    "kept": lambda row: row.kept or "-",
     "lost": lambda row: row.lost,
 }
 """Columns of a table, and what stands in them. "lost" is there where a run was."""

@@ -103,11 +103,6 @@ def results(strategy: Any) -> list[torch.Tensor]:
     return [*(parameter.detach().clone() for parameter in strategy.model.parameters()), *answers(strategy)]
 
 
-def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    """Whether two results have equal parts and as many."""
-    return len(a) == len(b) and equal(a, b)
-
-
 def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 

@@ -20,7 +20,6 @@ from benchmarks.tables import group_records, sleep_label, summarise
 from strategies import STRATEGIES, split_name
 
 ENOUGH = 3  # runs below which nobody knows whether they reproduce a published number
-ALL_IMAGES = "all images"
 Sleeps = Literal["off", "settling", "on"]
 Matrix = list[list[float]]
 
@@ -208,7 +207,7 @@ def _row(line: Line, lines: Sequence[Line], run_of: Mapping[int, Run], published
         reproduced=_reproduces(there, values),
         forgetting=line.forgetting,
         kept_bytes=summary.kept_bytes,
-        kept=_kept_in_words(base, record) if summary.kept_bytes is None else "",
+        kept=summary.kept if summary.kept_bytes is None else "",
         train=summary.train if done else None,
         asleep=summary.asleep if done else None,
         counts=Counter(r.status for r in line.records),
@@ -255,13 +254,6 @@ def _stores(base: str, record: Record | None) -> bool | None:
         return True
     row = STRATEGIES.get(base)
     return None if row is None else not row.is_counted or "memory_size" in row.settings
-
-
-def _kept_in_words(base: str, record: Record) -> str:
-    sleep = record.config.get("sleep") or {}
-    if sleep.get("reference", "none") != "none":
-        return "images seen again"
-    return ALL_IMAGES if base in STRATEGIES and not STRATEGIES[base].is_counted else ""
 
 
 def _reproduces(there: Published | None, values: np.ndarray) -> bool | None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison import HEAD, comparison, gain_of_sleep, lines_of
+from benchmarks.comparison import HEAD, HEAD_WITH_SLEEP, comparison, gain_of_sleep, lines_of
 from benchmarks.config_files import load_config
 from benchmarks.metrics import sign_flip_p
 from benchmarks.published import Published, load_published
+from benchmarks.records import Record
 from benchmarks.regimes import load_matrix
-from lab_samples import finished
+from lab_samples import CONFIG, FAILED, finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +40,59 @@ def test_a_row_says_what_was_published_and_whether_it_agrees() -> None:
         }
     }
     text = comparison([*NAIVE, *SLEPT], published)
-    heading, _, *rest = text.splitlines()
+    heading, _, sleep, _, *rest = text.splitlines()
     assert heading == "### tiny"
+    assert sleep == "Sleep: `+src` is auto."
     assert tuple(rest[:2]) == HEAD
     assert rest[2].startswith("| `naive` | 20.0 ± 2.0 | 3 | 25.0 | no |  |  |")
     (two,) = (line for line in comparison(NAIVE[:2], published).splitlines() if "`naive`" in line)
     assert "| 2 | 25.0 |  |" in two  # too few runs to say
     assert rest[3].startswith("| `naive+src` | 60.0 ± 3.0 | 3 | 55.0 ± 5.0 | yes | +40.0 ± 2.5 |  |")
+
+
+def slept(strategy: str, seed: int, preset: str, *stages: str) -> Record:
+    numbers = {stage: stage in stages for stage in ("replay", "settle", "level")}
+    sleep = {"preset": preset, "changed": [], "numbers": numbers}
+    return finished(strategy, seed, 0.5, config={**CONFIG, "strategy": strategy, "sleep": sleep})
+
+
+def test_what_sleep_was_stands_once_above_the_table() -> None:
+    records = [
+        slept("naive+settle", 0, "auto", "settle", "level"),
+        slept("naive+src", 0, "auto", "replay", "settle", "level"),
+        slept("ewc+src", 0, "auto", "replay", "settle", "level"),
+        *NAIVE,
+    ]
+    assert "Sleep: `+src` is SRC + settle + level, `+settle` is settle + level.\n" in comparison(records, {})
+    assert "| sleep |" not in comparison(records, {})
+    assert "Sleep:" not in comparison(NAIVE, {})  # nothing slept
+
+
+def test_sleeps_that_differ_stand_in_a_column() -> None:
+    records = [
+        slept("naive+src", 0, "paper/split_mnist", "replay"),
+        slept("naive+src", 0, "src_only", "replay"),
+        *NAIVE,
+    ]
+    head, line, *rows = comparison(records, {}).splitlines()[2:7]
+    assert (head, line) == HEAD_WITH_SLEEP
+    assert {len(row.split("|")) for row in (head, line, *rows)} == {13}
+    assert rows[0].startswith("| `naive` |  | 20.0 ± 2.0 |")
+    assert {row.split(" | ")[1] for row in rows[1:]} == {"paper/split_mnist", "SRC only"}
+
+
+def test_what_has_all_images_at_hand_says_so() -> None:
+    again = {"preset": "paper/split_mnist", "reference": "seen_classes", "changed": []}
+    records = [
+        finished("joint", 0, 0.9, kept_bytes=None),
+        finished("naive+src", 0, 0.5, config={**CONFIG, "strategy": "naive+src", "sleep": again}, kept_bytes=600),
+        finished("naive", 0, 0.2, kept_bytes=1200),
+        finished("ewc", 0, 0.2, **FAILED, kept_bytes=None),
+    ]
+    rows = [row.split(" | ") for row in comparison(records, {}).splitlines() if row.startswith("| `")]
+    kept = {row[0]: row[8] for row in rows}
+    assert kept["| `joint`"] == kept["| `naive+src`"] == "all images"
+    assert (kept["| `naive`"], kept["| `ewc`"]) == ("1,200 B", "")
 
 
 def test_every_seed_is_weighed_by_its_own_test_images() -> None:

@@ -65,6 +65,18 @@ def test_the_first_loss_that_is_not_finite_is_remembered() -> None:
     watch = LossWatch()
     watch.before_training_exp(None)
     for loss in (2.5, 0.5, float("inf"), float("nan")):
-        assert watch.trouble == "" or loss != loss
         watch.after_backward(SimpleNamespace(loss=torch.tensor(loss)))
-    assert watch.trouble == "loss inf in iteration 3, 0.5 before it"
+    assert watch.facts == [
+        "loss inf in iteration 3 of experience 0",
+        "last finite loss 0.5 in iteration 2 of experience 0",
+    ]
+
+
+def test_the_last_finite_loss_is_remembered_where_no_other_was_seen() -> None:
+    watch = LossWatch()
+    assert watch.facts == ["no loss was finite"]
+    for losses in ((2.5, 0.5), (1.5, 1.25, 0.125)):
+        watch.before_training_exp(None)
+        for loss in losses:
+            watch.after_backward(SimpleNamespace(loss=torch.tensor(loss)))
+    assert watch.facts == ["last finite loss 0.125 in iteration 3 of experience 1"]

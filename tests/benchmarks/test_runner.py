@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import runner
 from benchmarks.batches import WholeBatches
 from benchmarks.config import RunConfig
 from benchmarks.data import Dataset
@@ -108,14 +109,43 @@ def test_divergence_is_a_result(tiny: RunConfig, digits: Dataset) -> None:
     record = run(wild, strategy="naive", seed=0, data=digits)
     assert record.status == "diverged"
     found = re.fullmatch(
-        r"weights are not finite after experience 0; loss (nan|inf) in iteration (\d+), (.*) before it(; .*)?",
+        r"weights are not finite after experience 0; loss (nan|inf) in iteration (\d+) of experience 0; "
+        r"last finite loss (.*) in iteration (\d+) of experience 0(; .*)?",
         record.error or "",
     )
     assert found
-    assert int(found[2]) > 1
+    assert int(found[2]) == int(found[4]) + 1 > 1
     assert math.isfinite(float(found[3]))
     assert record.accuracy == []
     assert record.final_accuracy is None
+
+
+def test_a_last_update_that_overflows_names_the_last_loss_and_where_it_was(
+    tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overflow(torch.optim.SGD):
+        """Goes too far in the 30th step, the last of the second experience."""
+
+        n = 0
+
+        def step(self, *arguments: Any) -> None:
+            super().step(*arguments)
+            self.n += 1
+            if self.n == 30:
+                with torch.no_grad():
+                    self.param_groups[0]["params"][0].mul_(math.inf)
+
+    monkeypatch.setattr(runner, "build_optimizer", lambda training, parameters: Overflow(parameters, lr=training.lr))
+    record = run(changed(tiny, training={"epochs": 1}), strategy="naive", seed=0, data=digits)
+    assert record.status == "diverged"
+    found = re.fullmatch(
+        r"weights are not finite after experience 1; last finite loss (.*) in iteration 15 of experience 1",
+        record.error or "",
+    )
+    assert found
+    assert math.isfinite(float(found[1]))
+    assert record.accuracy is not None
+    assert len(record.accuracy) == 1
 
 
 def test_divergence_under_sleep_is_not_a_failure(tiny: RunConfig, digits: Dataset) -> None:

@@ -13,7 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.config import RunConfig
 from benchmarks.config_files import load_config
 from benchmarks.data import Dataset
-from benchmarks.search import choose, make_search_table, plan_search, settings_file
+from benchmarks.search import choose, make_search_table, plan_search, seen_by_search, settings_file
 from benchmarks.splitting import hold_out
 from benchmarks.streams import build_stream
 from lab_samples import FAILED, finished, make_record
@@ -51,6 +51,31 @@ def test_the_stream_of_a_search_ends_after_three_experiences_and_holds_no_test_i
     assert {tuple(image.tolist()) for image in shown}.isdisjoint(
         {tuple(image) for test in stream.tests for image in test.images.tolist()}
     )
+
+
+CROSS_MODAL = RunConfig.model_validate(RAW | {"stream": {"dataset": "mnist", "then": ["fashion_mnist"]}})
+
+
+@pytest.mark.parametrize(
+    ("config", "first", "seen"),
+    [
+        (CONFIG, 3, "held-out training images of the first 3 experiences"),
+        (CROSS_MODAL, 2, "held-out training images of all 2 experiences (none is later)"),
+        (
+            RunConfig.model_validate(RAW | {"stream": {"dataset": "digits", "classes_per_experience": [2, 2, 6]}}),
+            3,
+            "held-out training images of all 3 experiences (none is later)",
+        ),
+    ],
+    ids=["five", "two data sets", "three"],
+)
+def test_a_short_stream_is_searched_on_all_of_it_and_still_on_no_test_image(
+    config: RunConfig, first: int, seen: str
+) -> None:
+    for trial in plan_search(config, strategies=["ewc"], seeds=[100], out=Path("runs")):
+        stream = trial.jobs[0].config.stream
+        assert (stream.first, stream.validation) == (first, True)
+    assert seen_by_search(config) == seen
 
 
 def test_every_method_has_the_same_budget() -> None:
@@ -97,6 +122,21 @@ def test_what_has_no_numbers_is_refused() -> None:
             plan_search(CONFIG, strategies=[name], seeds=[100], out=Path("runs"))
 
 
+@pytest.mark.slow
+def test_the_command_searches_a_stream_of_two_experiences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, found = tmp_path / "twice.yaml", tmp_path / "twice_found.yaml"
+    raw = RAW | {"name": "twice", "stream": {"dataset": "digits", "permutations": 2, "samples_per_experience": 100}}
+    config.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    arguments = ["search", str(config), "--strategies", "ewc", "--seeds", "100", "--out", str(tmp_path / "runs")]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "6 of 6 runs to make" in capsys.readouterr().out
+    assert main([*arguments, "--write", str(found)]) == 0
+    title = "twice: held-out training images of all 2 experiences (none is later)"
+    assert title in " ".join(capsys.readouterr().out.split())
+    comment = found.read_text(encoding="utf-8").splitlines()[0]
+    assert comment == "# Found on held-out training images of all 2 experiences (none is later) by"
+
+
 def test_the_command_writes_a_config_with_what_it_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, found = tmp_path / "pairs.yaml", tmp_path / "pairs_found.yaml"
     config.write_text(yaml.safe_dump(RAW), encoding="utf-8")
@@ -110,4 +150,6 @@ def test_the_command_writes_a_config_with_what_it_found(tmp_path: Path, capsys: 
     assert f"python -m benchmarks search {config.as_posix()} --strategies lwf --seeds 100" in found.read_text(
         encoding="utf-8"
     )
-    assert settings_file([], extends="a.yaml", command="b").endswith("extends: a.yaml\nsettings: {}\n")
+    assert settings_file([], extends="a.yaml", seen="c", command="b") == (
+        "# Found on c by\n#   b\nextends: a.yaml\nsettings: {}\n"
+    )

@@ -11,7 +11,7 @@ import torch
 from benchmarks.config import StreamConfig
 from benchmarks.data import Dataset
 from benchmarks.selection import Selection
-from benchmarks.splitting import split_classes
+from benchmarks.splitting import hold_out, split_classes
 from benchmarks.streams import Stream, build_stream
 from src_plugin.errors import ConfigError
 
@@ -225,6 +225,22 @@ def test_one_data_set_after_the_other_on_the_same_outputs(digits: Dataset) -> No
     assert torch.equal(images_of(few, 1), 1 - digits.train_images[:7])
 
 
+def test_each_of_several_data_sets_holds_its_own_training_images_out(digits: Dataset) -> None:
+    stream = build_stream(cross_modal(validation=True), data=with_inverted(digits), seed=0)
+    split = hold_out(digits)
+    for i, as_given in enumerate((lambda x: x, lambda x: 1 - x)):
+        assert torch.equal(images_of(stream, i), as_given(split.train_images))
+        assert torch.equal(stream.tests[i].images, as_given(split.test_images))
+        assert torch.equal(stream.tests[i].labels, split.test_labels)
+
+
+def test_the_first_of_several_data_sets_can_be_had_alone(digits: Dataset) -> None:
+    stream = build_stream(cross_modal(first=1), data=with_inverted(digits), seed=0)
+    assert stream.class_names == [list("0123456789")]
+    assert stream.n_test == [len(digits.test_labels)]
+    assert len(stream.train_stream) == 1
+
+
 def test_data_sets_that_do_not_go_together_are_refused(digits: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"the stream is .*'inverted'.*, and data of .'digits'. were given"):
         build_stream(cross_modal(), data=digits, seed=0)
@@ -233,6 +249,21 @@ def test_data_sets_that_do_not_go_together_are_refused(digits: Dataset) -> None:
         build_stream(cross_modal(), data=square, seed=0)
     with pytest.raises(ValueError, match="give one of them"):
         cross_modal(n_experiences=5)
+
+
+LENGTHS = {
+    "equal": (config(), 5),
+    "first of them": (config(first=2), 5),
+    "uneven": (config(n_experiences=None, classes_per_experience=[4, 1, 5]), 3),
+    "listed": (listed(*RETURNING), 4),
+    "permuted": (permuted(3), 3),
+    "cross-modal": (cross_modal(), 2),
+}
+
+
+@pytest.mark.parametrize(("given", "length"), LENGTHS.values(), ids=LENGTHS)
+def test_a_config_knows_how_many_experiences_it_has(given: StreamConfig, length: int) -> None:
+    assert given.length == length == len(split_classes(given, n_classes=10, seed=0))
 
 
 # -- fewer images ------------------------------------------------------------------------------------------------------

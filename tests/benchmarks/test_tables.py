@@ -31,6 +31,14 @@ def test_mean_spread_and_paired_difference() -> None:
     assert second.forgetting == pytest.approx(0.4)  # (1 - 0.5 + 1 - 0.7) / 2
 
 
+def test_what_keeps_all_images_is_no_number_of_bytes() -> None:
+    records = [finished("naive", 0, 0.2, kept_bytes=1200), finished("joint", 0, 0.9, kept_bytes=None)]
+    naive, joint = summarise(records)
+    assert (naive.kept_bytes, naive.kept) == (1200, "1,200 B")
+    assert (joint.kept_bytes, joint.kept) == (None, "all images")
+    assert "all images" in _printed(records)
+
+
 def test_naive_comes_first_and_joint_last() -> None:
     rows = summarise([finished(name, 0, 0.5) for name in ("joint", "naive+src", "naive")])
     assert [row.name for row in rows] == ["naive", "naive+src", "joint"]

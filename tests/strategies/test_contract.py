@@ -13,16 +13,17 @@ from avalanche.core import SupervisedPlugin
 from benchmarks.checkpoint import pack, unpack
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
+from src_plugin.plugin import SRCPlugin
 from strategies import STRATEGIES, SUFFIXES, Settings, build_strategy, find_row, sleep_of
 from strategy_samples import (
     N_CLASSES,
     Points,
     accuracy,
+    answers,
     equal,
     experiences,
     learnt,
     results,
-    same,
     setup,
     train,
     weights,
@@ -56,7 +57,12 @@ def test_same_seed_same_result_other_seed_another(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in STRATEGIES.items() if name != "naive" and not row.at_once])
 def test_each_does_something_that_plain_fine_tuning_does_not(name: str) -> None:
-    assert not same(learnt(name, setup()), learnt("naive", setup()))
+    *_, own = train(name, given := setup())
+    *_, naive = train("naive", setup())
+    if equal(list(given.model.parameters()), list(setup().model.parameters())):  # it trains no network
+        assert not torch.equal(*(answers(strategy)[0].argmax(1) for strategy in (own, naive)))
+    else:
+        assert not equal(list(own.model.parameters()), list(naive.model.parameters()))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +104,16 @@ def test_sleep_is_added_by_its_suffix(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SLEEPERS)
-def test_no_sleep_steps_means_the_very_same_weights(name: str) -> None:
-    assert equal(weights(f"{name}+src", setup(sleep=SleepConfig(steps=0))), weights(name, setup()))
+def test_no_sleep_steps_means_the_very_same_weights_and_answers(name: str) -> None:
+    assert equal(learnt(f"{name}+src", setup(sleep=SleepConfig(steps=0))), learnt(name, setup()))
+
+
+@pytest.mark.parametrize("name", SLEEPERS)
+def test_a_plugin_with_every_stage_off_means_the_very_same_weights_and_answers(name: str) -> None:
+    off = SleepConfig(replay=False, settle=False, level=False)
+    assert equal(learnt(name, setup(plugins=[SRCPlugin(off, seed=0)])), learnt(name, setup()))
+    with pytest.raises(ConfigError, match="nothing is left of it"):  # by its suffix it would be the same run again
+        build_strategy(f"{name}+src", setup(sleep=off))
 
 
 def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:

@@ -107,15 +107,16 @@ def test_ewc_anchors_are_the_weights_training_left_after_the_sleep(name: str) ->
     assert asleep(name) == name.endswith("+src")
 
 
-@pytest.mark.parametrize("name", ["ewc_online", "ewc_online+src"])
-def test_online_ewc_adds_the_fisher_information_of_the_last_network_to_a_share_of_the_older(name: str) -> None:
+@pytest.mark.parametrize("name", ["ewc", "ewc+src", "ewc_online", "ewc_online+src"])
+def test_fisher_information_is_that_of_the_slept_network_and_online_adds_a_share_of_the_older(name: str) -> None:
+    share = 0.5 if "online" in name else 0.0
     expected = [torch.zeros(16, 12), torch.zeros(4, 16)]
     given = setup(settings=replace(setup().settings, ewc_decay=0.5))
     for k, strategy in enumerate(train(name, given)):
         ewc = plugin(strategy, EWC)
         dataset = experiences(at_once=False)[k].dataset
         now = ewc.compute_importances(strategy.model, nn.CrossEntropyLoss(), strategy.optimizer, dataset, "cpu", 10)
-        expected = [0.5 * old + new.data for old, new in zip(expected, now.values(), strict=True)]
+        expected = [share * old + new.data for old, new in zip(expected, now.values(), strict=True)]
         assert equal([kept.data for kept in ewc.importances[k].values()], expected)
 
 
