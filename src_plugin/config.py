@@ -54,9 +54,11 @@ class SleepConfig:
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
-        rehearsal_gate: Sleep less, or not at all, if earlier classes were in the training batches and are recalled, or
-            if another plugin protects what their inputs evoke (`protects_old_inputs`).
-        balance_gate: Do not sleep if noise already gives the new classes no more than their share.
+        rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the
+            night gave, and undo it if it was nothing; leave stage A out where another plugin protects what earlier
+            inputs evoke (`protects_old_inputs`).
+        balance_gate: Do not sleep if noise already gives the new classes no more than their share; a network that
+            rehearses levels its outputs all the same, if its samples say that this helps.
         first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
         new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
             ask.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, Probe, check_finite
-from src_plugin.judging import Samples, by_class, check_samples, count_exemplars, fingerprints, may_fall
+from src_plugin.judging import Judge, Samples, check_samples
 from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
 from src_plugin.report import SleepReport
@@ -72,9 +73,9 @@ def sleep(
             and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
             first sleep look at all.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
-            a sleep of a rehearsing network is undone if fewer of them are classified rightly after it, class by class,
-            and the fewer different ones of an old class there are, the more is allowed for their being known by heart
-            (`src_plugin.judging`). Needs `recall`; None goes by `recall` alone.
+            a sleep of a rehearsing network is undone unless more of them are classified rightly after it, class by
+            class; the fewer different ones of an old class there are, the more is allowed for their being known by
+            heart (`src_plugin.judging`). Needs `recall`; None goes by `recall` alone.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -175,26 +176,33 @@ def sleep_head(
 
     strength = _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
-    if not (config.rehearsal_gate and evening.noise is not None and recall is not None):
-        samples = None  # pure, or nothing to balance, or not rehearsed: nothing is judged
-    if samples is not None:
-        samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=new_classes or ())
+    judge = None
+    if samples is not None and recall is not None and config.rehearsal_gate and evening.noise is not None:
+        samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
+        judge = Judge(head, trained, samples, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
+    nights = [evening]
+    if judge is not None and config.level and not _is_levelling(evening):
+        nights.append(_levelling(evening))
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.protected(config, protector),
-        gates.rehearsed(config, recall, judged=samples is not None),
+        gates.rehearsed(config, recall, judged=judge is not None),
         gates.balanced(config, share=facts.get("share_trained"), expected=facts.get("expected_share")),
     ):
-        if verdict is not None:
-            reason = verdict.reason
-            strength *= verdict.strength
-            if verdict.closed:
-                return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
+        if verdict is None:
+            continue
+        reason = verdict.reason
+        strength *= verdict.strength
+        if verdict.gate == "balance_gate":  # whole classes may be out of balance all the same, if samples can judge
+            nights = nights[1:] if judge is not None else []
+        if verdict.closed and (verdict.gate != "balance_gate" or not nights):
+            return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
 
-    state, done = pass_night(evening, n_steps=n_steps, strength=strength, generator=generator)
-    if samples is not None and _harmed(evening, state, samples, exemplars, facts):
+    passed = _go_through(nights, judge, facts, n_steps=n_steps, strength=strength, generator=generator)
+    if passed is None:
         reason = f"{reason}, and too few of them and the new ones are right after the night, so it is undone"
         return SleepReport("awake", reason, gate="rehearsal_gate", **facts, seconds=time.perf_counter() - started)
+    state, done = passed
     facts["skipped"].update(done.pop("skipped"))
     facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
@@ -205,18 +213,36 @@ def sleep_head(
     return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
 
 
-def _harmed(evening: Evening, state: HeadState, samples: Samples, exemplars: float | None, facts: Facts) -> bool:
-    """Whether samples say that a night did harm; notes in `facts` what they said."""
-    old, new = evening.old, evening.new or ()
-    inputs, classes = samples
-    if exemplars is None:
-        exemplars = count_exemplars(fingerprints(inputs), classes, old=old)
-    n_old = int(torch.isin(classes, torch.tensor(old)).sum())
-    now, then = (by_class(evening.head, point, samples, among=evening.seen) for point in (evening.trained, state))
-    allowed = may_fall(exemplars, old=len(old), new=len(new))
-    facts.update(samples=[n_old, len(classes) - n_old], exemplars=exemplars, may_fall=allowed)
-    facts.update(samples_trained=now, samples_after=then)
-    return then < now - allowed
+def _go_through(
+    nights: Sequence[Evening], judge: Judge | None, facts: Facts, **how: Any
+) -> tuple[HeadState, Facts] | None:
+    """Go through the first night that is kept; notes in `facts` what samples said of the last one tried.
+
+    Returns:
+        The parameters in the morning and what was done, or None if no night is kept.
+    """
+    for night in nights:
+        state, done = pass_night(night, **how)
+        if judge is None:
+            return state, done
+        levelled = _is_levelling(night)
+        if levelled:
+            why = "too few samples were right after it" if night is not nights[0] else "the outputs are levelled only"
+            done["skipped"] = dict.fromkeys(("replay", "settle"), why)
+        is_kept, told = judge.hear(state, must_gain=levelled)
+        facts.update(told)
+        if is_kept:
+            return state, done
+    return None
+
+
+def _levelling(evening: Evening) -> Evening:
+    """Return the same evening before a night in which outputs are levelled only."""
+    return replace(evening, config=replace(evening.config, replay=False, settle=False))
+
+
+def _is_levelling(evening: Evening) -> bool:
+    return not (evening.config.replay or evening.config.settle)
 
 
 def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) -> Evening:

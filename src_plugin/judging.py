@@ -1,17 +1,22 @@
 """A rehearsing network has samples of old classes in its batches; whether a sleep harms it, they can tell.
 
-No sample is kept for that beyond the experience. What is rehearsed is known by heart, so before the night the accuracy
-on it is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n different
-exemplars a class. A night takes of that, too. So it is kept unless the mean accuracy over classes falls by more than
+No sample is kept for that beyond the experience. A night is kept if the mean accuracy over classes rises by GAIN,
+which is about what it costs what is learnt next. But where all that is rehearsed is recalled, it is known by heart:
+the accuracy on it is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n
+different exemplars a class, and a night takes of that, too. So of what has to be gained
 
-    DOUBT / sqrt(n) * (old classes / all classes):
+    DOUBT / sqrt(n) * (old classes / all classes)
 
-a handful of exemplars forbids nothing, thousands forbid nearly any loss.
+is taken off, times how far the recall is on the way from HEART to 1: a handful of exemplars known by heart forbids
+little, thousands or half forgotten ones forbid any loss. If the whole night is not kept, levelling alone is tried, and
+if noise was balanced already, only that is; it forgets little that is known by heart, so it has to gain something.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +29,12 @@ Samples = tuple[Tensor, Tensor]
 
 DOUBT = 0.5
 """Of an accuracy that is told by one exemplar; 0.5 / sqrt(n) is the largest standard error that n samples can have."""
+
+GAIN = 0.01
+"""By how much the mean accuracy over classes has to rise where nothing is known by heart."""
+
+HEART = 0.75
+"""Recall from which on exemplars may be known by heart."""
 
 
 def fingerprints(inputs: Tensor) -> Tensor:
@@ -49,15 +60,64 @@ def count_exemplars(prints: Tensor, classes: Tensor, *, old: tuple[int, ...]) ->
     return len(pairs.unique(dim=0)) / max(1, len(old))
 
 
-def may_fall(exemplars: float, *, old: int, new: int) -> float:
+def may_fall(exemplars: float, *, recall: float, old: int, new: int) -> float:
     """Return by how much the mean accuracy over classes may fall in a night, as a fraction.
 
     Args:
         exemplars: Different exemplars of an old class, on average.
+        recall: Share of them that training classified rightly.
         old: Number of old classes.
         new: Number of new classes.
     """
-    return DOUBT / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
+    by_heart = max(0.0, (recall - HEART) / (1.0 - HEART))
+    return by_heart * DOUBT / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Tells by samples whether a night is kept.
+
+    Attributes:
+        head: The head.
+        trained: Its parameters before the night.
+        samples: Inputs of the head and their classes, of old and of new classes.
+        recall: Share of rehearsed samples that training classified rightly.
+        old: Classes learnt earlier.
+        new: Classes learnt now.
+        exemplars: Different ones of an old class, on average; None counts those among the samples.
+    """
+
+    head: Head
+    trained: HeadState
+    samples: Samples
+    recall: float
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+    exemplars: float | None = None
+
+    def hear(self, state: HeadState, *, must_gain: bool) -> tuple[bool, dict[str, Any]]:
+        """Return whether a night is kept, and what the report says of it.
+
+        Args:
+            state: The parameters after the night.
+            must_gain: The accuracy has to rise, whatever is known by heart.
+        """
+        inputs, classes = self.samples
+        exemplars = self.exemplars
+        if exemplars is None:
+            exemplars = count_exemplars(fingerprints(inputs), classes, old=self.old)
+        n_old = int(torch.isin(classes, torch.tensor(self.old)).sum())
+        among = tuple(sorted({*self.old, *self.new}))
+        now, then = (by_class(self.head, point, self.samples, among=among) for point in (self.trained, state))
+        allowed = may_fall(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
+        told = {
+            "samples": [n_old, len(classes) - n_old],
+            "exemplars": exemplars,
+            "may_fall": 0.0 if must_gain else allowed,
+            "samples_trained": now,
+            "samples_after": then,
+        }
+        return then > now if must_gain else then >= now + GAIN - allowed, told
 
 
 def by_class(head: Head, state: HeadState, samples: Samples, *, among: tuple[int, ...]) -> float:

@@ -47,14 +47,19 @@ def test_fingerprints_do_not_depend_on_the_batch_or_on_rounding_errors():
 
 def test_the_more_exemplars_the_less_accuracy_may_fall():
     # DOUBT / sqrt(n), of the 4 in 5 classes that are old; a single exemplar allows a half, none not more.
-    assert may_fall(25, old=4, new=1) == pytest.approx(0.5 / 5 * 4 / 5)
-    assert may_fall(10_000, old=4, new=1) == pytest.approx(0.004)
-    assert may_fall(1, old=1, new=1) == may_fall(0, old=1, new=1) == 0.25
+    assert may_fall(25, recall=1.0, old=4, new=1) == pytest.approx(0.5 / 5 * 4 / 5)
+    assert may_fall(10_000, recall=1.0, old=4, new=1) == pytest.approx(0.004)
+    assert may_fall(1, recall=1.0, old=1, new=1) == may_fall(0, recall=1.0, old=1, new=1) == 0.25
+
+
+def test_what_is_not_known_by_heart_must_not_fall():
+    assert may_fall(25, recall=0.875, old=4, new=1) == pytest.approx(0.5 * may_fall(25, recall=1.0, old=4, new=1))
+    assert may_fall(1, recall=0.75, old=4, new=1) == may_fall(1, recall=0.2, old=4, new=1) == 0.0
 
 
 @pytest.mark.parametrize(("allowed", "decision"), [(0.0, "awake"), (1.0, "slept")])
 def test_a_night_may_take_as_much_as_is_known_by_heart(monkeypatch, allowed, decision):
-    monkeypatch.setattr("src_plugin.consolidation.may_fall", lambda *_, **__: allowed)
+    monkeypatch.setattr("src_plugin.judging.may_fall", lambda *_, **__: allowed)
     assert night(*trained(), recall=0.2, samples=harmed_by_a_night()).decision == decision
 
 
@@ -107,6 +112,53 @@ def test_a_night_after_which_more_samples_are_right_is_kept():
     assert f"judge   {report.samples_trained:.1%} -> 100.0% of {old} rehearsed and {50 - old} new samples" in str(
         report
     )
+
+
+LEVELS = {"replay": False, "settle": False}
+
+
+def levelled(model, before):
+    """A trained head, its weights before, and samples of which all are right once its outputs are levelled."""
+    night(model, before, SleepConfig(steps=120, balance_gate=False, **LEVELS))
+    return copies(model), (CURRENT, answers_of(model))
+
+
+def test_if_the_whole_night_is_not_kept_outputs_are_levelled_if_that_helps(monkeypatch):
+    monkeypatch.setattr("src_plugin.judging.GAIN", 2.0)
+    wanted, samples = levelled(*trained())
+    model, before = trained()
+    report = night(model, before, recall=0.2, samples=samples)
+    assert report.decision == "slept"
+    assert report.skipped == dict.fromkeys(("replay", "settle"), "too few samples were right after it")
+    assert (report.steps, report.settled_at, report.may_fall) == (0, None, 0.0)
+    assert changed(model, wanted) == []
+    assert night(*trained(), SleepConfig(steps=120, level=False), recall=0.2, samples=samples).decision == "awake"
+
+
+def balanced():
+    """A head under whose noise new classes win nothing."""
+    model, before = trained()
+    with torch.no_grad():
+        model[4].weight[2:] -= 2.0
+    return model, before
+
+
+def test_a_balanced_network_that_rehearses_levels_only_and_only_if_that_helps():
+    wanted, samples = levelled(*balanced())
+    model, before = balanced()
+    report = night(model, before, recall=0.2, samples=samples)
+    assert report.decision == "slept"
+    assert "new classes do not dominate" in report.reason
+    assert report.skipped == dict.fromkeys(("replay", "settle"), "the outputs are levelled only")
+    assert changed(model, wanted) == []
+    model, before = balanced()
+    state = copies(model)
+    worse = (CURRENT, torch.where(answers_of(model) < 2, answers_of(model), 0))
+    worse[1][0] = 2  # one sample of a new class, which is wrong before and may be right after
+    report = night(model, before, recall=0.2, samples=worse)
+    if report.decision == "awake":
+        assert changed(model, state) == []
+    assert (report.decision == "slept") == (report.samples_after > report.samples_trained)
 
 
 def test_a_high_recall_forbids_only_what_cannot_be_judged():
