@@ -192,7 +192,7 @@ def _image_set(
     *,
     check: Callable[[Tensor, int], None] = lambda labels, n_classes: None,
 ) -> Dataset:
-    """Load an image set once; `check` sees its training labels before anything is decoded, and every time."""
+    """Load an image set once; `check` sees its training labels before anything is decoded, and those it ends with."""
     from benchmarks.features.dataset import as_pixels, on_features  # here, because timm and Lightning take seconds
 
     key = (name, folder, backbone, places)
@@ -216,6 +216,7 @@ def _image_set(
             console=console,
         )
     _image_sets[key] = data
+    check(data.train_labels, data.n_classes)  # again: images that cannot be read may have been left out
     return data
 
 

@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
+from torch import Tensor
 
 from benchmarks.data import DataError
 from benchmarks.environment import versions
@@ -263,7 +264,7 @@ class _Store:
         """Return the features; all of them must be there. Says what was left out.
 
         Raises:
-            DataError: They are not there or damaged, or no image of a split could be read.
+            DataError: They are not there or damaged, or no image of a split, or of a class of it, could be read.
         """
         found = self._survey(repair=False)
         skipped = {split: survey.skipped for split, survey in found.items()}
@@ -284,6 +285,8 @@ class _Store:
             split: torch.tensor([label for k in sorted(survey.whole) for label in survey.whole[k].labels])
             for split, survey in found.items()
         }
+        for split, left in labels.items():
+            self._check_classes(split, left, skipped[split])
         return FeatureSet(
             train=self._shards["train"].rows(found["train"]),
             train_labels=labels["train"].long(),
@@ -292,6 +295,20 @@ class _Store:
             class_names=self.images.class_names,
             n_skipped=n_skipped,
             provenance={**self.provenance(), "n_skipped": n_skipped},
+        )
+
+    def _check_classes(self, split: str, left: Tensor, skipped: Sequence[Skipped]) -> None:
+        """Refuse a class of which nothing is left."""
+        every = self._splits[split].labels
+        emptied = sorted(set(every.tolist()) - set(left.tolist()))
+        if not emptied:
+            return
+        label = emptied[0]
+        more = f", nor of {len(emptied) - 1} more classes" if emptied[1:] else ""
+        why = next(image.why for image in skipped if every[image.image] == label)
+        raise DataError(
+            f"no {split} image of class {self.images.class_names[label]!r} of {self.images.name} can be read{more}: "
+            f"{why}. Mend or replace some, or remove the class from both splits"
         )
 
     @contextmanager

@@ -434,6 +434,18 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None
         compute(tmp_path / "features", images, config=SKIP)
 
 
+@pytest.mark.parametrize(("split", "of_class_b"), [("train", (1, 3, 5, 7, 9)), ("test", (1,))])
+def test_a_class_of_which_nothing_can_be_read_is_refused_by_name(
+    tmp_path: Path, split: str, of_class_b: tuple[int, ...]
+) -> None:
+    images = on_disk(tmp_path / "images", torn=tuple(f"{split}/{i}.png" for i in of_class_b))
+    told = (
+        rf"no {split} image of class 'b' of files can be read: \S*{split}/1\.png cannot be read: .*\. Mend or replace"
+    )
+    with pytest.raises(DataError, match=told):
+        compute(tmp_path / "features", images, config=SKIP)
+
+
 def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
     images = on_disk(tmp_path / "images", other_size="train/2.png")
     with pytest.raises(DataError, match=r"different sizes, \(3, 4, 6\) and \(3, 9, 9\); .*image_size"):

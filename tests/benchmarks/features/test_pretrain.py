@@ -241,7 +241,7 @@ def test_workers_open_the_same_images(images: Path) -> None:
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     as_folder(tmp_path, {"train/a/0.png": coloured(0, 0), "train/a/1.png": b"torn", "test/a/0.png": coloured(0, 1)})
     images = load_images("image_folder", folder=[str(tmp_path)]).train
-    with pytest.raises(DataError, match=r"1\.png"):
+    with pytest.raises(DataError, match=r"1\.png cannot be read: .*\. Mend, replace or remove it$"):
         open_all(images, size=8)
 
 
