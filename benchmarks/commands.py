@@ -335,6 +335,7 @@ def _pretrain(options: argparse.Namespace, console: Console) -> int:
             workers=options.openers,
             threads=options.threads,
             max_seconds=options.max_seconds,
+            resume=not options.restart,
             wandb=_wandb(options, beside=options.out),
             console=console,
         )

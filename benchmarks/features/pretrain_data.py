@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from benchmarks.features.image_sets import load_images
+from benchmarks.features.image_sets import load_images, tell_of_greyscale
 from benchmarks.features.images import CURE, MEND, ImageError, Images, ImageSet
 from benchmarks.features.pretrain_config import PretrainConfig
 from src_plugin.errors import ConfigError
@@ -295,6 +295,8 @@ class ImageDataModule(LightningDataModule):
     def _open(self, split: str) -> Tensor:
         """Return all images of a split as bytes; they are opened when first asked for."""
         if split not in self._pixels:
+            if split == "train" and self._device()[0] == 0:
+                tell_of_greyscale(self.found)
             images = getattr(self.found, split)
             self._pixels[split] = open_all(images, size=self.config.image_size, workers=self.workers)
         return self._pixels[split]

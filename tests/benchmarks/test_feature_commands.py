@@ -196,7 +196,7 @@ def test_a_file_of_weights_must_be_pinned(photos: Path, tmp_path: Path, capsys: 
     assert "another file of weights" in capsys.readouterr().err
 
 
-def test_greyscale_images_among_colour_ones_are_told_of_when_features_are_computed(
+def test_greyscale_images_among_colour_ones_are_told_of_before_the_backbone_sees_them(
     photos: Path, tmp_path: Path
 ) -> None:
     path = photos / "photos" / "train" / "red" / "0.png"
@@ -205,3 +205,7 @@ def test_greyscale_images_among_colour_ones_are_told_of_when_features_are_comput
     with pytest.warns(UserWarning, match="1 of 100 images are greyscale among colour ones"):
         assert main(["features", str(config), *places(photos)]) == 0
     assert main(["features", str(config), *places(photos)]) == 0  # warnings are errors here: this one says nothing
+    backbone = {"name": "paper_vgg", "weights": "random", "image_size": 16, "cached": False}
+    inside = write_config(tmp_path, backbone=backbone, strategies=["naive"])
+    with pytest.warns(UserWarning, match="1 of 100 images are greyscale among colour ones"):
+        assert main(["run", str(inside), "--seeds", "0", "--out", str(tmp_path / "runs"), *places(photos)]) == 0
