@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
@@ -143,8 +143,20 @@ def load_for(
         folder = tuple(config.stream.folder or ())
         return _image_set(name, folder, config.backbone, places, console, check=check)
 
-    stream = config.stream
-    return replace(load(stream.dataset), then=tuple(load(name) for name in stream.then or ()))
+    first = load(config.stream.dataset)
+    then = tuple(load(name) for name in config.stream.then or ())
+    return replace(first, then=then, provenance=_provenance([first, *then]))
+
+
+def _provenance(sets: Sequence[Dataset]) -> dict[str, Any] | None:
+    """Return where the inputs of a stream come from; of several sets with the keys of all, which tell records apart."""
+    stories = {data.name: data.provenance for data in sets[1:] if data.provenance is not None}
+    first = sets[0].provenance
+    if first is None or not stories:
+        return first
+    keys = [data.provenance["key"] for data in sets if data.provenance is not None]
+    then = {name: {what: value for what, value in story.items() if what != "key"} for name, story in stories.items()}
+    return {**first, "key": "+".join(keys), "then": then}
 
 
 def load_images_for(config: RunConfig, places: Places) -> ImageSet:
