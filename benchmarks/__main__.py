@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--devices", default="1", help="Lightning's: how many, or which; default: 1")
     pretrain.add_argument("--strategy", default="auto", help="Lightning's: auto (default), ddp, ...")
     pretrain.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines; default: 1")
+    pretrain.add_argument("--restart", action="store_true", help="begin anew, and forget what was trained under --out")
     pretrain.add_argument("--max-seconds", type=float, metavar="S", help="end training after so many seconds")
     pretrain.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
     pretrain.add_argument("--openers", type=int, default=0, metavar="N", help="processes that open images; default: 0")

@@ -280,10 +280,13 @@ def _features(options: argparse.Namespace, console: Console) -> int:
             _time_features(config, options, console)
             continue
         data = load_for(config, places, console=console)
-        shapes = f"{tuple(data.train_images.shape)} and {tuple(data.test_images.shape)}"
-        key = (data.provenance or {})["key"]
-        where = options.features / key
-        console.print(f"{config.name}: features {shapes} of {data.name} in {where}", highlight=False, soft_wrap=True)
+        keys = (data.provenance or {})["key"].split("+")
+        for found, key in zip((data, *data.then), keys, strict=True):
+            shapes = f"{tuple(found.train_images.shape)} and {tuple(found.test_images.shape)}"
+            where = options.features / key
+            console.print(
+                f"{config.name}: features {shapes} of {found.name} in {where}", highlight=False, soft_wrap=True
+            )
     return 0
 
 
@@ -336,6 +339,7 @@ def _pretrain(options: argparse.Namespace, console: Console) -> int:
             workers=options.openers,
             threads=options.threads,
             max_seconds=options.max_seconds,
+            resume=not options.restart,
             wandb=_wandb(options, beside=options.out),
             console=console,
         )

@@ -48,7 +48,8 @@ class StreamConfig(Section):
         images_per_experience: Train on fewer images, drawn from the run's seed and spread evenly over the classes of an
             experience: a number (50), a fraction (0.1), or a list of either with one for each experience.
         scale: What images or features are divided by: a number; "first", the largest value of the first experience's
-            training images; "running", the largest of all experiences so far; None leaves them as they are.
+            training images; "running", the largest of all experiences so far, for methods that keep no images; None
+            leaves them as they are.
         first: Only the first so many experiences, for searches; None for all.
         validation: Measure on every sixth training image of each class, in file order, which is not trained on; for
             searches, which see no test image.

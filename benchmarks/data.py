@@ -82,12 +82,23 @@ class Dataset:
 
 @dataclass(frozen=True)
 class IdxSource:
-    """A data set of four IDX files: where torchvision keeps it, its classes, and the SHA-256 of each unpacked file."""
+    """A data set of four IDX files.
+
+    Attributes:
+        folder: Where torchvision keeps it.
+        title: Its name, for people.
+        class_names: One per label.
+        sha256: File -> SHA-256 of its unpacked content.
+        md5: File -> MD5 of it gzipped, as published.
+        mirrors: Public addresses of the folder with the gzipped files; each is tried where those before it fail.
+    """
 
     folder: str
     title: str
     class_names: tuple[str, ...]
     sha256: dict[str, str]
+    md5: dict[str, str]
+    mirrors: tuple[str, ...]
 
 
 MNIST = IdxSource(
@@ -100,6 +111,13 @@ MNIST = IdxSource(
         "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     },
+    md5={
+        "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
 )
 FASHION_MNIST = IdxSource(
     folder="FashionMNIST",
@@ -111,6 +129,13 @@ FASHION_MNIST = IdxSource(
         "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
+    md5={
+        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
 )
 
 
@@ -153,13 +178,13 @@ def load_idx(source: IdxSource, *, name: str, data_root: Path | None, download: 
     root = data_root or Path("data")
     places = [root, root / source.folder / "raw", root / name]
     if download and _first_complete(places, source) is None:
-        _download(source, root)
+        _download(source, places[1])
     found = _first_complete(places, source)
     if found is None:
         raise DataError(
             f"{source.title} is not there. Its four files are {', '.join(source.sha256)}, each plain or with .gz; "
-            f"looked for in {', '.join(str(place) for place in places)}. Either add --download, which lets torchvision "
-            f"fetch them from its mirror into {root}, or copy them into one of these folders and give --data-root."
+            f"looked for in {', '.join(str(place) for place in places)}. Either add --download, which fetches them "
+            f"into {places[1]}, or copy them from {source.mirrors[0]} into one of these folders and give --data-root."
         )
     arrays = {}
     for file, path in found.items():
@@ -193,16 +218,27 @@ def _first_complete(places: list[Path], source: IdxSource) -> dict[str, Path] | 
     return None
 
 
-def _download(source: IdxSource, root: Path) -> None:
-    from torchvision import datasets
+def _download(source: IdxSource, folder: Path) -> None:
+    """Fetch the files that are not in a folder yet, each from the first mirror that gives it.
 
-    try:
-        getattr(datasets, source.folder)(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{source.title} could not be fetched into {root}: {error}. Without a network, copy the files "
-            f"{', '.join(source.sha256)} there."
-        ) from error
+    Raises:
+        DataError: No mirror does; the message is that of the first.
+    """
+    from benchmarks.features.fetch import Archive, fetch  # here, because it imports this module
+
+    for file in source.sha256:
+        if (folder / file).is_file():
+            continue
+        problems = []
+        for mirror in source.mirrors:
+            archive = Archive(f"{source.title}, {file}", f"{mirror}{file}.gz", f"{file}.gz", source.md5[file])
+            try:
+                fetch(archive, folder)
+                break
+            except DataError as problem:
+                problems.append(problem)
+        else:
+            raise problems[0]
 
 
 def load_digits(*, data_root: Path | None = None, download: bool = False) -> Dataset:
@@ -260,7 +296,7 @@ def load_dataset(name: str, *, data_root: Path | None = None, download: bool = F
     Args:
         name: Key of DATASETS.
         data_root: Folder with the files; None is `data` in the current folder. Unused for digits.
-        download: Let torchvision fetch missing files into `data_root`.
+        download: Fetch missing files into `data_root`.
 
     Raises:
         ConfigError: Unknown name; the nearest known one is given.

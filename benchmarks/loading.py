@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
@@ -143,8 +143,20 @@ def load_for(
         folder = tuple(config.stream.folder or ())
         return _image_set(name, folder, config.backbone, places, console, check=check)
 
-    stream = config.stream
-    return replace(load(stream.dataset), then=tuple(load(name) for name in stream.then or ()))
+    first = load(config.stream.dataset)
+    then = tuple(load(name) for name in config.stream.then or ())
+    return replace(first, then=then, provenance=_provenance([first, *then]))
+
+
+def _provenance(sets: Sequence[Dataset]) -> dict[str, Any] | None:
+    """Return where the inputs of a stream come from; of several sets with the keys of all, which tell records apart."""
+    stories = {data.name: data.provenance for data in sets[1:] if data.provenance is not None}
+    first = sets[0].provenance
+    if first is None or not stories:
+        return first
+    keys = [data.provenance["key"] for data in sets if data.provenance is not None]
+    then = {name: {what: value for what, value in story.items() if what != "key"} for name, story in stories.items()}
+    return {**first, "key": "+".join(keys), "then": then}
 
 
 def load_images_for(config: RunConfig, places: Places) -> ImageSet:
@@ -192,7 +204,7 @@ def _image_set(
     *,
     check: Callable[[Tensor, int], None] = lambda labels, n_classes: None,
 ) -> Dataset:
-    """Load an image set once; `check` sees its training labels before anything is decoded, and every time."""
+    """Load an image set once; `check` sees its training labels before anything is decoded, and those it ends with."""
     from benchmarks.features.dataset import as_pixels, on_features  # here, because timm and Lightning take seconds
 
     key = (name, folder, backbone, places)
@@ -216,6 +228,7 @@ def _image_set(
             console=console,
         )
     _image_sets[key] = data
+    check(data.train_labels, data.n_classes)  # again: images that cannot be read may have been left out
     return data
 
 

@@ -102,6 +102,12 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     row, sleeps = find_row(strategy)
+    if config.stream.scale == "running" and row.rehearses:
+        # Each image is divided once, when its experience comes, and some methods keep what they were given.
+        raise ImpossibleError(
+            f"{strategy} would learn old images at the scale of their own experience, and be tested on them at the "
+            "present one, which stream.scale: running raises; use first or a number for methods that keep images"
+        )
     in_model = data.backbone is not None  # then features are divided there, and images are left as they are
     stream_config = config.stream.model_copy(update={"scale": None}) if in_model else config.stream
     stream = build_stream(stream_config, data=data, seed=seed, at_once=row.at_once)

@@ -65,6 +65,11 @@ class Row:
     candidates: tuple[dict[str, float], ...] = ()
     is_deterministic: bool = False
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether it learns from images of earlier experiences again: from a memory, or from all of them."""
+        return "memory_size" in self.settings or not (self.is_counted or self.at_once)
+
 
 def _line(name: str, *values: float) -> tuple[dict[str, float], ...]:
     return tuple({name: value} for value in values)

@@ -5,11 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from avalanche.benchmarks import nc_benchmark
 from numpy.testing import assert_allclose
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import plugin_samples
-from models import N_CLASSES, N_INPUTS, Blobs, mlp
+from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, mlp
 from plugin_samples import PURE, Watcher, benchmark, build, train
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
@@ -99,3 +101,29 @@ def test_a_reference_passes_through_the_backbone_as_it_is_now_so_that_nobody_nee
     strategy.train(benchmark().train_stream[0])
     assert nights[0].backbone_trained
     assert_allclose(nights[0].mean, model[0](data).detach().double().mean(0), rtol=1e-5)
+
+
+class Photos(TensorDataset):
+    """Noise of one brightness for each class, shape (n, 3, 32, 32)."""
+
+    def __init__(self, per_class=10, seed=0):
+        rng = torch.Generator().manual_seed(seed)
+        labels = torch.arange(N_CLASSES).repeat_interleave(per_class)
+        images = 0.5 * torch.rand(len(labels), 3, 32, 32, generator=rng) + 0.3 * labels[:, None, None, None]
+        super().__init__(images, labels)
+        self.targets = labels.tolist()
+
+
+@pytest.mark.parametrize("head_of", [lambda n: nn.Linear(n, N_CLASSES), lambda n: mlp(n, 16, N_CLASSES)], ids=[1, 2])
+def test_a_head_above_a_frozen_model_of_timm_is_found_and_nothing_below_it_moves(head_of):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    backbone = timm.create_model("test_resnet", pretrained=False, num_classes=0).requires_grad_(False)
+    model = nn.Sequential(backbone, head_of(backbone.num_features))
+    plugin, below, above = SRCPlugin(), copies(model[0]), copies(model[1])
+    stream = nc_benchmark(Photos(), Photos(seed=1), n_experiences=2, task_labels=False, shuffle=False, seed=0)
+    train(build(plugin, model=model), stream.train_stream)
+    assert "slept" in [report.decision for report in plugin.reports]
+    assert told(plugin) == [False, False]
+    assert changed(model[0], below) == []  # the statistics of its batch norm included
+    assert changed(model[1], above) == list(above)

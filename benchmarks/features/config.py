@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class BackboneConfig(BaseModel):
@@ -19,7 +19,7 @@ class BackboneConfig(BaseModel):
         weights_sha256: The SHA-256 of a file of weights; a file needs it, so that a config means one thing.
         image_size: Images are brought to so many pixels a side; None takes what the network was made for.
         precision: In which features are kept: "half" (float16) or "single" (float32).
-        unreadable: "refuse" images that cannot be read, by name, or "skip" and count them.
+        unreadable: "refuse" images that cannot be read, by name, or "skip" and count them; "skip" with `cached` only.
         cached: Whether features are computed once and kept; otherwise the backbone is part of the model that trains,
             frozen, and images pass through it in every epoch.
         seed: Of "random" weights.
@@ -40,6 +40,16 @@ class BackboneConfig(BaseModel):
     unreadable: Literal["refuse", "skip"] = "refuse"
     cached: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _skips_what_is_kept(self) -> BackboneConfig:
+        if self.unreadable == "skip" and not self.cached:
+            raise ValueError(
+                "unreadable: skip leaves images out when features are computed, once, and with cached: false none are; "
+                "use cached: true, or unreadable: refuse, which names the images that cannot be read, to be mended or "
+                "removed"
+            )
+        return self
 
     @property
     def weights_file(self) -> Path | None:

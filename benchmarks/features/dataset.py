@@ -17,6 +17,7 @@ from benchmarks.data import DataError, Dataset
 from benchmarks.features.backbones import Backbone, build_backbone, no_weights
 from benchmarks.features.config import BackboneConfig
 from benchmarks.features.extract import features_for, key_of
+from benchmarks.features.image_sets import tell_of_greyscale
 from benchmarks.features.images import Images, ImageSet
 from src_plugin.errors import ConfigError
 
@@ -87,6 +88,7 @@ def on_features(
     check_weights_file(config)
     backbone = build_backbone(config)
     if not config.cached:
+        tell_of_greyscale(images)
         return _through(backbone, images)
     found = features_for(
         images,

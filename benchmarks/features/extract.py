@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
+from torch import Tensor
 
 from benchmarks.data import DataError
 from benchmarks.environment import versions
@@ -102,21 +103,25 @@ def features_for(
             raise ConfigError(f"{name} must be {least} or more; got {value}")
     console = console or Console(quiet=True)
     store = _Store(images, backbone, config, cache=cache, batch_size=batch_size, repair=repair)
-    if not store.missing():
+    together, is_first = _ranks(n_devices=n_devices, n_nodes=n_nodes)
+    console = console if is_first else Console(quiet=True)
+    # Ranks that were started together go on together, whatever each of them would find: one that turned back because
+    # another process has just written the last shard would leave the others waiting.
+    if not together and not any(part.todo for part in store.missing()):
         _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         return store.open(console)
 
     from benchmarks.features.image_sets import tell_of_greyscale
-    from benchmarks.features.prediction import is_first_rank, predict  # here, because Lightning takes seconds to import
+    from benchmarks.features.prediction import predict  # here, because Lightning takes seconds to import
 
-    is_first = n_devices * n_nodes == 1 or is_first_rank()
-    console = console if is_first else Console(quiet=True)
     with store.alone(console) if is_first else nullcontext():
-        parts = store.missing()  # again: another process may have computed them meanwhile
-        if parts:
-            if is_first:
-                tell_of_greyscale(images)
+        # The first rank's list is dealt out to all. It is made here, where no other process computes any more.
+        parts = store.missing() if is_first else store.parts({})
+        is_missing = any(part.todo for part in parts)
+        if is_missing:
+            tell_of_greyscale(images)
             store.provenance()
+        if is_missing or together:
             with _timed(store, parts, console):
                 predict(
                     backbone,
@@ -207,20 +212,23 @@ class _Store:
         """Images of both splits."""
         return sum(map(len, self._splits.values()))
 
+    def parts(self, todo: Mapping[str, Iterable[int]]) -> list[Part]:
+        """Return both splits with the shards that are to be computed of each."""
+        return [Part(self._splits[split], self._shards[split], sorted(todo.get(split, ()))) for split in self._splits]
+
     def missing(self) -> list[Part]:
-        """Return what has to be computed.
+        """Return both splits with what has to be computed of each.
 
         Raises:
             DataError: Something is damaged, and is not to be repaired.
         """
-        parts = []
+        found = {}
         for split, survey in self._survey(repair=self._repair).items():
             todo = {*survey.missing, *survey.damaged}
             if self._config.unreadable == "refuse":  # made with "skip": to be read now, or to be named
                 todo |= {shard for shard, sidecar in survey.whole.items() if sidecar.skipped}
-            if todo:
-                parts.append(Part(self._splits[split], self._shards[split], sorted(todo)))
-        return parts
+            found[split] = todo
+        return self.parts(found)
 
     def provenance(self) -> dict[str, Any]:
         """Return what provenance.json says; written if it is not there."""
@@ -256,7 +264,7 @@ class _Store:
         """Return the features; all of them must be there. Says what was left out.
 
         Raises:
-            DataError: They are not there or damaged, or no image of a split could be read.
+            DataError: They are not there or damaged, or no image of a split, or of a class of it, could be read.
         """
         found = self._survey(repair=False)
         skipped = {split: survey.skipped for split, survey in found.items()}
@@ -277,6 +285,8 @@ class _Store:
             split: torch.tensor([label for k in sorted(survey.whole) for label in survey.whole[k].labels])
             for split, survey in found.items()
         }
+        for split, left in labels.items():
+            self._check_classes(split, left, skipped[split])
         return FeatureSet(
             train=self._shards["train"].rows(found["train"]),
             train_labels=labels["train"].long(),
@@ -285,6 +295,20 @@ class _Store:
             class_names=self.images.class_names,
             n_skipped=n_skipped,
             provenance={**self.provenance(), "n_skipped": n_skipped},
+        )
+
+    def _check_classes(self, split: str, left: Tensor, skipped: Sequence[Skipped]) -> None:
+        """Refuse a class of which nothing is left."""
+        every = self._splits[split].labels
+        emptied = sorted(set(every.tolist()) - set(left.tolist()))
+        if not emptied:
+            return
+        label = emptied[0]
+        more = f", nor of {len(emptied) - 1} more classes" if emptied[1:] else ""
+        why = next(image.why for image in skipped if every[image.image] == label)
+        raise DataError(
+            f"no {split} image of class {self.images.class_names[label]!r} of {self.images.name} can be read{more}: "
+            f"{why}. Mend or replace some, or remove the class from both splits"
         )
 
     @contextmanager
@@ -318,10 +342,24 @@ class _Store:
         return found
 
 
+def _ranks(*, n_devices: int, n_nodes: int) -> tuple[bool, bool]:
+    """Say whether processes that were started together compute features, and whether this is the first of them."""
+    if n_devices * n_nodes == 1:
+        return False, True
+    from benchmarks.features.prediction import is_first_rank, started_together
+
+    together = started_together(n_devices=n_devices, n_nodes=n_nodes)
+    return together, not together or is_first_rank()
+
+
 @contextmanager
 def _timed(store: _Store, parts: Sequence[Part], console: Console) -> Iterator[None]:
     """Say what is computed, and how long it took."""
     n_images = sum(len(part.numbers()) for part in parts)
+    if not n_images:
+        _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
+        yield
+        return
     n_bytes = sum(part.shards.n_bytes(part.todo) for part in parts)
     kept = f" ({store.n_images - n_images} are on disk)" if n_images < store.n_images else ""
     _say(console, f"{store.title}: {n_images} images to compute{kept}, {decimal(n_bytes)} in {store.folder}")

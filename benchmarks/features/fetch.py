@@ -51,14 +51,14 @@ class Archive:
         url: Public address.
         file: Its name.
         md5: Of the file, hex, as published.
-        holds: The folder in it that is unpacked.
+        holds: The folder in it that is unpacked; "" for a file that is read as it is.
     """
 
     title: str
     url: str
     file: str
     md5: str
-    holds: str
+    holds: str = ""
 
     def by_hand(self, folder: Path) -> str:
         """Return what to do without a network."""

@@ -33,7 +33,8 @@ GREY_MODES = frozenset({"1", "L", "LA", "La"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
-CURE = ". Mend, replace or remove it, or, under a backbone, leave such images out: unreadable: skip"
+MEND = ". Mend, replace or remove it"
+CURE = f"{MEND}, or, on features of a backbone (cached: true), leave such images out: unreadable: skip"
 """What every message of an unreadable image ends with."""
 
 

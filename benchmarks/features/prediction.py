@@ -2,7 +2,8 @@
 
 Every rank computes whole shards: of those missing, rank r of n takes the r-th, the (r + n)-th and so on. A shard holds
 whole batches, none of which reaches into the next shard, so a batch is the same on every rank and after every
-interruption. (Lightning's own DistributedSampler would deal out single images and repeat some.)
+interruption. (Lightning's own DistributedSampler would deal out single images and repeat some.) Which are missing, the
+first rank says: the others may look at the disk before or after another process has written there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ LOGGERS = ("pytorch_lightning", "lightning_fabric")
 QUIETED = (
     "The 'predict_dataloader' does not have many workers",  # so many as were asked for
     "Consider setting `persistent_workers=True`",  # each loader is gone through once
-    "Total length of `DataLoader` across ranks is zero, but local rank",  # there may be fewer shards than ranks
+    "Total length of `DataLoader` across ranks is zero",  # of one split; or there are fewer shards than ranks
     "`isinstance.treespec, LeafSpec.` is deprecated",  # pytorch-lightning 2.6 under a later torch
 )
 """Warnings of Lightning about what is meant as it is."""
@@ -52,7 +54,11 @@ RAISED = {
 
 
 class Extraction(LightningModule):
-    """The backbone, and the images of every split that this rank is to open."""
+    """The backbone, and the images of every split that this rank is to open.
+
+    Attributes:
+        parts: What all ranks compute together; once it has begun, that of the first rank, on every rank.
+    """
 
     def __init__(self, backbone: Backbone, parts: Sequence[Part], *, batch_size: int, workers: int) -> None:
         super().__init__()
@@ -60,9 +66,14 @@ class Extraction(LightningModule):
         self.network: nn.Module = backbone.module
         self._transform = backbone.transform
         self._n_features = backbone.n_features
-        self._parts = list(parts)
+        self.parts = list(parts)
         self._batch_size = batch_size
         self._workers = workers
+
+    def setup(self, stage: str) -> None:
+        """Take the first rank's list of shards."""
+        todo = self.trainer.strategy.broadcast([part.todo for part in self.parts])
+        self.parts = [replace(part, todo=shards) for part, shards in zip(self.parts, todo, strict=True)]
 
     def predict_dataloader(self) -> list[DataLoader[Tensor | str]]:
         """Return a loader for each split."""
@@ -75,7 +86,7 @@ class Extraction(LightningModule):
                 workers=self._workers,
                 device=self.device,
             )
-            for part in self._parts
+            for part in self.parts
         ]
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -89,13 +100,11 @@ class ShardWriter(BasePredictionWriter):
     """Checks features as they come, and writes each shard when its last batch is there.
 
     Args:
-        parts: In the order of the loaders.
         refuse: Whether an image that cannot be read is an error; otherwise it is left out and named in its shard.
     """
 
-    def __init__(self, parts: Sequence[Part], *, refuse: bool) -> None:
+    def __init__(self, *, refuse: bool) -> None:
         super().__init__("batch")
-        self._parts = list(parts)
         self._refuse = refuse
         self._features: list[np.ndarray] = []  # of the shard that is being computed
         self._skipped: list[Skipped] = []
@@ -103,7 +112,7 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,
+        pl_module: Extraction,
         prediction: Tensor,
         batch_indices: Sequence[int] | None,
         batch: Batch,
@@ -113,7 +122,7 @@ class ShardWriter(BasePredictionWriter):
         """Take the features of one batch."""
         if trainer.received_sigterm:  # which Lightning notes and, while predicting, does not heed
             raise SystemExit(TERMINATED)
-        part, numbers = self._parts[dataloader_idx], list(batch_indices or ())
+        part, numbers = pl_module.parts[dataloader_idx], list(batch_indices or ())
         check_batch(part, numbers, batch, prediction, refuse=self._refuse)
         self._skipped += [Skipped(image=numbers[place], why=why.removesuffix(CURE)) for place, why in batch.unreadable]
         stored = torch.float16 if part.shards.precision == "half" else torch.float32
@@ -127,15 +136,11 @@ class ShardWriter(BasePredictionWriter):
         try:
             part.shards.write(shard, features, skipped=skipped, made_by=made_by)
         except FullDiskError as error:
-            raise FullDiskError(f"{error}. {room_needed(self._parts)}") from error
+            raise FullDiskError(f"{error}. {room_needed(pl_module.parts)}") from error
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         be_quiet()  # this is a process that was started for one rank
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for the other ranks, so that all shards are there for all."""
-        trainer.strategy.barrier()
 
 
 def check_batch(part: Part, numbers: Sequence[int], batch: Batch, features: Tensor, *, refuse: bool) -> None:
@@ -191,11 +196,11 @@ def predict(
     console: Console,
     title: str = "",
 ) -> None:
-    """Compute and write shards.
+    """Compute and write shards; on every rank, return when all are there.
 
     Args:
         backbone: What computes them.
-        parts: The shards of each split, at least one in all.
+        parts: The shards of each split. Of processes that were started together, the first one's count.
         refuse: See `ShardWriter`.
         batch_size: Images that go through the backbone together; a divisor of the images of a shard.
         workers: Processes that open images, of each device; 0 opens them in this one.
@@ -209,7 +214,7 @@ def predict(
         SRCError: See `check_batch` and `Shards.write`. Shards that were finished before stay.
         KeyboardInterrupt: Ctrl-C; the same. So does SystemExit, at SIGTERM.
     """
-    callbacks: list[Callback] = [ShardWriter(parts, refuse=refuse)]
+    callbacks: list[Callback] = [ShardWriter(refuse=refuse)]
     if console.is_terminal and not console.quiet:
         callbacks.append(Bar(console, title, parts))
     with _quiet(), _exceptions_as_they_are():
@@ -225,6 +230,14 @@ def predict(
         )
         module = Extraction(backbone, parts, batch_size=batch_size, workers=workers)
         trainer.predict(module, return_predictions=False)
+        # Not in a hook of the end: Lightning calls none on a rank that had no shard.
+        trainer.strategy.barrier()
+
+
+def started_together(*, n_devices: int, n_nodes: int) -> bool:
+    """Say whether every rank is a process that something else has started; otherwise this one starts those it needs."""
+    by_launcher = TorchElasticEnvironment.detect() or SLURMEnvironment.detect()
+    return n_nodes > 1 or (n_devices > 1 and by_launcher)
 
 
 def is_first_rank() -> bool:
@@ -245,13 +258,13 @@ def _devices(device: str, *, n_devices: int, n_nodes: int) -> dict[str, Any]:
     if n_devices * n_nodes == 1:
         # Alone, also where SLURM has started others beside it that are none of its ranks.
         return {**chosen, "plugins": [LightningEnvironment()]}
-    # Where nothing else has started the processes, they are started for this and end with it.
-    by_torchrun, by_slurm = TorchElasticEnvironment.detect(), SLURMEnvironment.detect()
-    if by_slurm and not by_torchrun:
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         chosen["plugins"] = [
             SLURMEnvironment(auto_requeue=False)
         ]  # which would leave a checkpoint, and heed no SIGTERM
-    return {**chosen, "strategy": "ddp" if n_nodes > 1 or by_torchrun or by_slurm else "ddp_spawn"}
+    # Where nothing else has started the processes, they are started for this and end with it.
+    together = started_together(n_devices=n_devices, n_nodes=n_nodes)
+    return {**chosen, "strategy": "ddp" if together else "ddp_spawn"}
 
 
 def be_quiet() -> None:

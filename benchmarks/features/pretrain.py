@@ -77,7 +77,7 @@ def pretrain(
         threads: Threads of torch; None leaves them as they are.
         max_seconds: End training after so many seconds, those before an interruption included; the learning rate comes
             to the end of its schedule by then. Opening and testing are not counted.
-        resume: Go on from what is there; otherwise begin anew.
+        resume: Go on from what is there; otherwise forget it, once the images are found, and begin anew.
         wandb: Where training is mirrored in Weights & Biases; None for nowhere.
         console: Where a line for each epoch goes; None for nowhere.
 
@@ -121,6 +121,8 @@ def pretrain(
             enable_model_summary=False,
         )
         if trainer.is_global_zero and not resume:
+            data.prepare_data()
+            data.setup()  # before anything is deleted: there may be no images to begin anew with
             forget(folder)
         module = VGGModule(config, budget=budget, console=console)
         accuracies = _train(trainer, module, data, folder=folder, resume=resume)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from benchmarks.features.image_sets import load_images
-from benchmarks.features.images import Images, ImageSet
+from benchmarks.features.image_sets import load_images, tell_of_greyscale
+from benchmarks.features.images import CURE, MEND, ImageError, Images, ImageSet
 from benchmarks.features.pretrain_config import PretrainConfig
 from src_plugin.errors import ConfigError
 
@@ -50,7 +50,10 @@ class Opened(Dataset[Tensor]):
         return len(self.images)
 
     def __getitem__(self, i: int) -> Tensor:
-        image = self.images.open(i)
+        try:
+            image = self.images.open(i)
+        except ImageError as error:  # a PretrainConfig has no `unreadable`
+            raise ImageError(str(error).removesuffix(CURE) + MEND, i) from error
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(image))
@@ -292,6 +295,8 @@ class ImageDataModule(LightningDataModule):
     def _open(self, split: str) -> Tensor:
         """Return all images of a split as bytes; they are opened when first asked for."""
         if split not in self._pixels:
+            if split == "train" and self._device()[0] == 0:
+                tell_of_greyscale(self.found)
             images = getattr(self.found, split)
             self._pixels[split] = open_all(images, size=self.config.image_size, workers=self.workers)
         return self._pixels[split]

@@ -88,7 +88,7 @@ def is_done(folder: Path, data: ImageDataModule) -> bool:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{path} should say what backbone lies beside it, and does not: {error!r}. Delete it, or begin anew: "
-            "resume=False"
+            "--restart (resume=False)"
         ) from error
     with contextlib.suppress(DataError):  # there are no images here that could be others
         refuse_other(data, of, where=path)

@@ -209,5 +209,5 @@ def refuse_other(data: ImageDataModule, other: Mapping[str, Any], *, where: obje
     if differing:
         raise TrainingError(
             f"{data.config.name}: {where} is of another training: {', '.join(differing)} differ. Give the config "
-            "another name, or begin anew: resume=False"
+            "another name, or begin anew: --restart (resume=False)"
         )

@@ -113,6 +113,10 @@ def test_an_unknown_name_is_answered_with_the_file_and_the_nearest_one(tmp_path:
         ),
         (("5}\nmodel: {", "5, task_labels: true}\nmodel: {output: relu, "), "model.output must be linear"),
         (("5}", "5, task_labels: true}\nsleep: {reference: seen_classes}"), "use reference: none"),
+        (
+            ("5}", "5}\nbackbone: {name: toy, unreadable: skip, cached: false}"),
+            "backbone: .*use cached: true, or unread",
+        ),
         (("strategies: [naive]", ""), "strategies: is missing; it must be a list of one or more texts$"),
     ],
 )

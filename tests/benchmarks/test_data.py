@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision import datasets
 
 from benchmarks.data import (
     CLASS_SIZES,
@@ -44,14 +45,21 @@ def idx(array: np.ndarray) -> bytes:
 
 
 DIGESTS = {name: hashlib.sha256(idx(array)).hexdigest() for name, array in ARRAYS.items()}
-TINY = IdxSource(folder="MNIST", title="Tiny MNIST", class_names=("a", "b", "c"), sha256=DIGESTS)
+ZIPPED = {name: gzip.compress(idx(array), mtime=0) for name, array in ARRAYS.items()}
+TINY = IdxSource(
+    folder="MNIST",
+    title="Tiny MNIST",
+    class_names=("a", "b", "c"),
+    sha256=DIGESTS,
+    md5={name: hashlib.md5(content).hexdigest() for name, content in ZIPPED.items()},
+    mirrors=("http://nowhere.invalid/tiny/",),
+)
 
 
 def fill(folder: Path, *, zipped: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in ARRAYS.items():
-        content = idx(array)
-        (folder / (f"{name}.gz" if zipped else name)).write_bytes(gzip.compress(content) if zipped else content)
+        (folder / (f"{name}.gz" if zipped else name)).write_bytes(ZIPPED[name] if zipped else idx(array))
 
 
 def load(root: Path, source: IdxSource = TINY) -> Dataset:
@@ -83,7 +91,7 @@ def test_missing_files_are_named_with_the_places_and_both_cures(tmp_path: Path) 
         str(tmp_path / "mnist"),
         "--download",
         "--data-root",
-        "copy",
+        "copy them from http://nowhere.invalid/tiny/ into",
     ):
         assert part in message
 
@@ -98,14 +106,39 @@ def test_nothing_is_fetched_unless_asked_for(tmp_path: Path, name: str, monkeypa
 def test_download_fetches_what_is_missing_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def fetch(source: IdxSource, root: Path) -> None:
+    def fetch(source: IdxSource, folder: Path) -> None:
         calls.append(source.title)
-        fill(root / source.folder / "raw", zipped=True)
+        fill(folder, zipped=True)
 
     monkeypatch.setattr("benchmarks.data._download", fetch)
     for _ in range(2):
         load_idx(TINY, name="mnist", data_root=tmp_path, download=True)
     assert calls == ["Tiny MNIST"]
+
+
+def test_files_are_fetched_from_the_first_mirror_that_has_them_and_only_those_that_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.features.fetch.time.sleep", lambda _: None)
+    fill(tmp_path / "second", zipped=True)
+    (tmp_path / "second/t10k-labels-idx1-ubyte.gz").unlink()
+    source = replace(TINY, mirrors=tuple(f"{(tmp_path / name).as_uri()}/" for name in ("first", "second")))
+    folder = tmp_path / "data/MNIST/raw"
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte could not be .*, or copy .*first/t10k-\S+\.gz into "):
+        load_idx(source, name="mnist", data_root=tmp_path / "data", download=True)
+    there = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.gz")}
+    assert sorted(there) == sorted(f"{name}.gz" for name in ARRAYS if name != "t10k-labels-idx1-ubyte")
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(ARRAYS["t10k-labels-idx1-ubyte"]))
+    data = load_idx(source, name="mnist", data_root=tmp_path / "data", download=True)
+    assert data.test_labels.tolist() == [2, 1, 0]
+    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.gz")} == there
+
+
+@pytest.mark.parametrize("source", [MNIST, FASHION_MNIST], ids=lambda source: source.folder)
+def test_addresses_and_checksums_are_torchvisions(source: IdxSource) -> None:
+    theirs = getattr(datasets, source.folder)
+    assert list(source.mirrors) == theirs.mirrors
+    assert {f"{file}.gz": md5 for file, md5 in source.md5.items()} == dict(theirs.resources)
 
 
 def test_another_file_of_the_same_name_is_refused(tmp_path: Path) -> None:

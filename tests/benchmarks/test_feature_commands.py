@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import yaml
 from PIL import Image
 
 from benchmarks.__main__ import main
+from benchmarks.features.config import BackboneConfig
+from benchmarks.features.dataset import on_features
+from benchmarks.features.image_sets import IMAGE_SETS, load_images
 from benchmarks.loading import forget_loaded
 from benchmarks.records import Record, find_records
 
@@ -205,3 +209,57 @@ def test_greyscale_images_among_colour_ones_are_told_of_when_features_are_comput
     with pytest.warns(UserWarning, match="1 of 100 images are greyscale among colour ones"):
         assert main(["features", str(config), *places(photos)]) == 0
     assert main(["features", str(config), *places(photos)]) == 0  # warnings are errors here: this one says nothing
+
+
+def test_greyscale_images_are_told_of_too_where_the_backbone_is_part_of_the_model(photos: Path) -> None:
+    path = photos / "photos" / "train" / "red" / "0.png"
+    Image.open(path).convert("L").save(path)
+    images = load_images("image_folder", data_root=photos, folder=["photos"])
+    backbone = BackboneConfig(name="paper_vgg", weights="random", image_size=16, cached=False)
+    with pytest.warns(UserWarning, match="1 of 100 images are greyscale among colour ones"):
+        on_features(images, backbone, cache=photos)
+
+
+def write_set(root: Path, *, seed: int) -> Path:
+    """Two classes of coloured noise, as `split/class/image`."""
+    rng = np.random.default_rng(seed)
+    for split, n in {"train": 10, "test": 4}.items():
+        for label, colour in enumerate(rng.permutation([(30, 40, 200), (210, 50, 40)])):
+            (root / split / f"class{label}").mkdir(parents=True)
+            for i in range(n):
+                pixels = np.clip(colour + rng.normal(0, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / f"class{label}" / f"{i}.png")
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cached", [True, False], ids=["features", "in the model"])
+def test_one_image_set_after_another_goes_through_the_same_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cached: bool
+) -> None:
+    for seed, name in enumerate(("cub200", "tiny_imagenet")):  # in their names, for both have 200 classes
+        root = write_set(tmp_path / "data" / name, seed=seed)
+        found = replace(load_images("image_folder", folder=[str(root)]), name=name)
+        monkeypatch.setitem(IMAGE_SETS, name, lambda found=found, **_: found)
+    backbone = {"name": "paper_vgg", "weights": "random", "image_size": 16, "precision": "single", "cached": cached}
+    stream = {"dataset": "cub200", "then": ["tiny_imagenet"], "scale": "first"}
+    config = write_config(tmp_path, stream=stream, backbone=backbone, strategies=["naive+src"])
+    given = ["--data-root", str(tmp_path / "data"), "--features", str(tmp_path / "features")]
+    assert main(["run", str(config), "--seeds", "0", "--out", str(tmp_path / "runs"), *given]) == 0
+    record = done(tmp_path / "runs")["naive+src"]
+    assert record.status == "done"
+    assert record.n_test == [8, 8]
+    assert record.accuracy is not None
+    assert record.accuracy[1][1] > 0.7
+    assert record.features is not None
+    keys = record.features["key"].split("+")
+    assert len(set(keys)) == 2
+    assert record.features["then"]["tiny_imagenet"]["data"] != record.features["data"]
+    if cached:
+        assert {path.name for path in (tmp_path / "features").iterdir()} == set(keys)
+        capsys.readouterr()
+        assert main(["features", str(config), *given]) == 0
+        said = capsys.readouterr().out
+        for name, key in zip(("cub200", "tiny_imagenet"), keys, strict=True):
+            assert f"features (20, 512) and (8, 512) of {name} in {tmp_path / 'features' / key}" in said
+    forget_loaded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from rich.console import Console
 
 from benchmarks import loading
 from benchmarks.config import RunConfig
-from benchmarks.data import DataError, load_dataset
+from benchmarks.data import DataError, Dataset, load_dataset
 from benchmarks.features import dataset
+from benchmarks.features.images import ImageSet
 from benchmarks.loading import Places, check_dataset, forget_loaded, load_first, load_for
 from benchmarks.suite import plan, run_suite
 from image_samples import as_folder, tree
@@ -117,4 +119,21 @@ def test_images_are_decoded_once_whoever_asks_and_their_split_is_checked_every_t
     assert decoded == [1]
     with pytest.raises(ConfigError, match="asks for 4 images"):
         load_for(impossible, places, seeds=[0])
+    forget_loaded()
+
+
+def test_images_that_are_left_out_do_not_count_when_the_split_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_the_last(images: ImageSet, *_: object, **__: object) -> Dataset:
+        whole = dataset.as_pixels(images)
+        return replace(whole, train_images=whole.train_images[:-1], train_labels=whole.train_labels[:-1])
+
+    monkeypatch.setattr(dataset, "on_features", without_the_last)
+    as_folder(tmp_path / "pets", tree(["cat", "dog"]))
+    stream = {"dataset": "image_folder", "folder": ["pets"], "n_experiences": 2, "images_per_experience": 3}
+    skipping = config(stream=stream, backbone={"name": "toy", "unreadable": "skip"})
+    for _ in range(2):  # the second time they are loaded already
+        with pytest.raises(ConfigError, match=r"asks for 3 images in experience 1, .* one of them has 2"):
+            load_for(skipping, Places((tmp_path,)), seeds=[0])
     forget_loaded()

@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.config import RunConfig
 from benchmarks.data import Dataset
-from benchmarks.runner import run
+from benchmarks.runner import ImpossibleError, run
 from benchmarks.selection import Selection
 from lab_samples import TINY
 
@@ -105,6 +105,15 @@ def test_a_running_scale_changes_what_the_network_meets(digits: Dataset, backbon
     assert running.accuracy is not None
     assert first.accuracy[0] == running.accuracy[0]
     assert first.accuracy[2] != running.accuracy[2]
+
+
+@pytest.mark.parametrize("strategy", ["replay", "rehearsal+src", "gem", "icarl_mlp", "cumulative"])
+def test_a_running_scale_is_not_for_methods_that_keep_images(digits: Dataset, backbone: Frozen, strategy: str) -> None:
+    with pytest.raises(
+        ImpossibleError,
+        match=r"at the scale of their own experience, .*use first or a number for methods that keep images$",
+    ):
+        run(config(cached=True, scale="running"), strategy=strategy, seed=0, data=features(digits, backbone))
 
 
 class Stop(Exception):

@@ -173,6 +173,14 @@ def test_what_cannot_sleep_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         find_row("headless+src")
 
 
+def test_rows_that_keep_images_of_earlier_experiences_are_those_that_rehearse() -> None:
+    assert {name for name, row in STRATEGIES.items() if row.rehearses} == {
+        name
+        for name, row in STRATEGIES.items()
+        if row.keeps.startswith(("exemplars", "all images")) and not row.at_once
+    }
+
+
 @pytest.mark.parametrize("row", STRATEGIES.values(), ids=STRATEGIES)
 def test_every_row_says_where_it_is_from_and_what_it_keeps(row: Any) -> None:
     assert len(row.paper) > 10

@@ -67,6 +67,15 @@ def test_images_become_features(name, n_features):
     assert not features.is_inference()  # a head could not be trained on it
 
 
+@pytest.mark.slow
+def test_a_vgg_of_timm_gives_the_rectified_features_below_its_classifier():
+    backbone = build("vgg11_bn")
+    features = backbone.module(noise(2))
+    assert features.shape == (2, backbone.n_features) == (2, 4096)
+    assert features.min() == 0.0  # it ends in ReLU, so some units are silent and none is below
+    assert 0.1 < (features > 0).float().mean() < 0.9
+
+
 @pytest.mark.parametrize("name", [SMALL, "paper_vgg"])
 def test_a_backbone_stays_as_it_is_while_the_model_around_it_trains(name):
     backbone = build(name)

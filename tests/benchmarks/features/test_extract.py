@@ -8,9 +8,13 @@ import itertools
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -430,6 +434,18 @@ def test_a_split_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None
         compute(tmp_path / "features", images, config=SKIP)
 
 
+@pytest.mark.parametrize(("split", "of_class_b"), [("train", (1, 3, 5, 7, 9)), ("test", (1,))])
+def test_a_class_of_which_nothing_can_be_read_is_refused_by_name(
+    tmp_path: Path, split: str, of_class_b: tuple[int, ...]
+) -> None:
+    images = on_disk(tmp_path / "images", torn=tuple(f"{split}/{i}.png" for i in of_class_b))
+    told = (
+        rf"no {split} image of class 'b' of files can be read: \S*{split}/1\.png cannot be read: .*\. Mend or replace"
+    )
+    with pytest.raises(DataError, match=told):
+        compute(tmp_path / "features", images, config=SKIP)
+
+
 def test_images_of_different_sizes_are_refused(tmp_path: Path) -> None:
     images = on_disk(tmp_path / "images", other_size="train/2.png")
     with pytest.raises(DataError, match=r"different sizes, \(3, 4, 6\) and \(3, 9, 9\); .*image_size"):
@@ -512,6 +528,77 @@ def test_an_error_of_another_rank_comes_back_as_what_it_is(tmp_path: Path) -> No
     images = on_disk(tmp_path / "images", torn=("train/9.png",))
     with pytest.raises(DataError, match=r"^\S*train/9\.png cannot be read: .*unreadable: skip$"):
         compute(tmp_path / "features", images, n_devices=2)
+
+
+RANK = """
+import pickle, sys
+from pathlib import Path
+from rich.console import Console
+from benchmarks.features import extract
+
+extract.IMAGES_PER_SHARD = 8
+images, backbone, config = pickle.loads(Path(sys.argv[1]).read_bytes())
+console = Console(width=200)
+found = extract.features_for(
+    images, backbone, config, cache=Path(sys.argv[2]), batch_size=4, n_devices=2, console=console
+)
+assert (len(found.train), len(found.test)) == (22, 9)
+"""
+"""What each of the processes does that torchrun starts."""
+
+
+def start_torchrun(folder: Path, cache: Path) -> subprocess.Popen[str]:
+    (folder / "rank.py").write_text(RANK)
+    (folder / "given.pickle").write_bytes(pickle.dumps((IMAGES, make_backbone(), CONFIG)))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=localhost", f"--master-port={port}"]
+    return subprocess.Popen(
+        [sys.executable, *torchrun, str(folder / "rank.py"), str(folder / "given.pickle"), str(cache)],
+        env={**os.environ, "PYTHONPATH": str(Path(extract.__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+LEFT = {  # what is to be computed: by the first rank alone, by both, by none
+    "one shard": ("test-00001",),
+    "all": ("train-00000", "train-00001", "train-00002", "test-00000", "test-00001"),
+    "nothing": (),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
+def test_processes_of_torchrun_make_the_bytes_of_one_also_where_one_is_idle(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    compute(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    for shard in left:
+        for kind in KINDS:
+            (folder_of(tmp_path / "two") / f"{shard}.{kind}").unlink()
+    torchrun = start_torchrun(tmp_path, tmp_path / "two")
+    said, _ = torchrun.communicate(timeout=180)
+    assert torchrun.returncode == 0, said
+    assert shard_files(tmp_path / "two") == shard_files(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_go_on_together_when_another_has_computed_what_they_waited_for(tmp_path: Path) -> None:
+    compute(tmp_path / "one")
+    folder = tmp_path / "two" / folder_of(tmp_path / "one").name
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        torchrun = start_torchrun(tmp_path, tmp_path / "two")
+        assert torchrun.stdout is not None
+        assert any("waiting for another process that computes them" in line for line in torchrun.stdout)
+        shutil.copytree(tmp_path / "one" / folder.name, folder, dirs_exist_ok=True)
+    said, _ = torchrun.communicate(timeout=180)
+    assert torchrun.returncode == 0, said
+    assert "31 images, on disk in" in said
 
 
 def test_a_second_process_waits_and_takes_what_the_first_computed(

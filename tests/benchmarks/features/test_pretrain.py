@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file
 
+from benchmarks.__main__ import main
 from benchmarks.data import DataError
+from benchmarks.features.backbones import build_backbone
+from benchmarks.features.config import BackboneConfig
+from benchmarks.features.dataset import check_weights_file
 from benchmarks.features.image_sets import IMAGE_SETS, load_images
 from benchmarks.features.pretrain import pretrain
 from benchmarks.features.pretrain_config import PretrainConfig, load_pretrain_config
@@ -241,8 +246,24 @@ def test_workers_open_the_same_images(images: Path) -> None:
 def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     as_folder(tmp_path, {"train/a/0.png": coloured(0, 0), "train/a/1.png": b"torn", "test/a/0.png": coloured(0, 1)})
     images = load_images("image_folder", folder=[str(tmp_path)]).train
-    with pytest.raises(DataError, match=r"1\.png"):
+    with pytest.raises(DataError, match=r"1\.png cannot be read: .*\. Mend, replace or remove it$"):
         open_all(images, size=8)
+
+
+def test_greyscale_images_among_colour_ones_are_told_of_once(tmp_path: Path) -> None:
+    files = {f"train/{name}/{i}.png": coloured(1, i) for name in "ab" for i in range(3)}
+    files |= {
+        "train/a/0.png": coded(mode="L", size=(8, 8)),
+        "test/a/0.png": coloured(1, 4),
+        "test/b/0.png": coloured(1, 5),
+    }
+    as_folder(tmp_path / "set", files)
+    data = ImageDataModule(config(folder=["set"]), data_root=tmp_path)
+    with pytest.warns(UserWarning, match="1 of 8 images are greyscale among colour ones") as told:
+        data.train_dataloader()
+    data.train_dataloader()
+    data.test_dataloader()
+    assert len(told) == 1
 
 
 def test_the_network_is_given_what_is_in_the_files(images: Path) -> None:
@@ -405,7 +426,7 @@ def test_another_training_under_the_same_name_is_refused(
 ) -> None:
     train(config(), images, tmp_path)
     finished = (tmp_path / "tiny" / "tiny.json").read_bytes()
-    with pytest.raises(TrainingError, match=r"tiny\.json is of another training: lr differ.*resume=False"):
+    with pytest.raises(TrainingError, match=r"tiny\.json is of another training: lr differ.*--restart"):
         train(config(lr=0.01), images, tmp_path)
     others = as_zip(tmp_path_factory.mktemp("others") / "colours.zip", other_images()).parent
     with pytest.raises(TrainingError, match=r"of another training: the images differ"):
@@ -414,6 +435,9 @@ def test_another_training_under_the_same_name_is_refused(
     (tmp_path / "tiny" / "tiny.json").unlink()
     with pytest.raises(TrainingError, match=r"the state on disk is of another training: epochs, lr differ"):
         train(config(lr=0.01, epochs=3), images, tmp_path)
+    with pytest.raises(DataError):
+        train(config(lr=0.01), images / "not here", tmp_path, resume=False)
+    assert (tmp_path / "tiny" / "states" / "last.ckpt").is_file()  # nothing is forgotten for images there are not
     train(config(lr=0.01), images, tmp_path, resume=False)
     assert about(tmp_path)["config"]["lr"] == 0.01
 
@@ -470,6 +494,31 @@ def test_weights_and_biases_offline_stays_in_the_folder_and_asks_nothing(
         assert name in file.read_bytes()
     assert list(here.iterdir()) == []
     assert dict(os.environ) == environment
+
+
+@pytest.mark.slow
+def test_the_command_trains_prints_what_a_config_needs_and_begins_anew_when_asked(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "epochs": 1}), encoding="utf-8")
+    command = ["pretrain", str(path), "--out", str(tmp_path / "w"), "--data-root", str(images), "--accelerator", "cpu"]
+    assert main(command) == 0
+    weights = tmp_path / "w" / "tiny" / "backbone.safetensors"
+    said = capsys.readouterr().out
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert f"backbone:\n  name: paper_vgg\n  weights: {weights}\n  weights_sha256: {digest}\n" in said
+    backbone = BackboneConfig(name="paper_vgg", weights=str(weights), weights_sha256=digest, image_size=8)
+    check_weights_file(backbone)
+    assert build_backbone(backbone).n_features == 128
+
+    assert main(command) == 0
+    assert "already done" in capsys.readouterr().out
+    path.write_text(yaml.safe_dump({**TINY, "epochs": 1, "seed": 1}), encoding="utf-8")
+    assert main(command) == 2
+    assert "seed differ. Give the config another name, or begin anew: --restart" in capsys.readouterr().err
+    assert main([*command, "--restart"]) == 0
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() != digest
 
 
 def test_nothing_is_written_outside_of_its_folder(images: Path, tmp_path: Path, monkeypatch: Any) -> None:
