@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     features.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines; default: 1")
     timed = "only time so many images (default: 256), beside the plain loop over the same network"
     features.add_argument("--time", type=int, nargs="?", const=256, metavar="N", help=timed)
+    features.add_argument("--turns", type=int, default=3, metavar="N", help="times that both are timed; default: 3")
+    features.add_argument("--time-record", type=Path, metavar="FILE", help="also write what --time found as JSON")
     _add_places(features)
 
     pretrain = commands.add_parser("pretrain", help="train a backbone by Lightning; goes on where it stopped")

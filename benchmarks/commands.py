@@ -293,7 +293,7 @@ def _features(options: argparse.Namespace, console: Console) -> int:
 def _time_features(config: RunConfig, options: argparse.Namespace, console: Console) -> None:
     from benchmarks.features.backbones import build_backbone
     from benchmarks.features.dataset import check_weights_file
-    from benchmarks.features.extraction_speed import time_extraction
+    from benchmarks.features.extraction_speed import time_extraction, write_time_record
     from benchmarks.loading import load_images_for
 
     assert config.backbone is not None
@@ -301,8 +301,16 @@ def _time_features(config: RunConfig, options: argparse.Namespace, console: Cons
     images = load_images_for(config, _places(options))
     backbone = build_backbone(config.backbone)
     found = time_extraction(
-        images, backbone, config.backbone, n_images=options.time, workers=options.openers, device=options.device
+        images,
+        backbone,
+        config.backbone,
+        n_images=options.time,
+        repeats=options.turns,
+        workers=options.openers,
+        device=options.device,
     )
+    if options.time_record is not None:
+        write_time_record(options.time_record, found, config=config)
     n = len(images.train) + len(images.test)
     minutes = n / found["extraction"] / 60
     computing = found["processor_ratio"]

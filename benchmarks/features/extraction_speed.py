@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from benchmarks.config import RunConfig
+from benchmarks.environment import commit, hardware, versions
 from benchmarks.features.backbones import Backbone
 from benchmarks.features.config import BackboneConfig
 from benchmarks.features.extract import BATCH_SIZE, images_per_shard
@@ -20,6 +23,7 @@ from benchmarks.features.images import Images, ImageSet
 from benchmarks.features.opening import make_loader
 from benchmarks.features.prediction import predict
 from benchmarks.features.shards import Part, Shards
+from benchmarks.files import write_whole
 from src_plugin.errors import ConfigError
 
 
@@ -110,6 +114,26 @@ def time_extraction(
         "device": device,
         "threads": torch.get_num_threads(),
     }
+
+
+def write_time_record(path: Path, found: Mapping[str, Any], *, config: RunConfig) -> None:
+    """Write what `time_extraction` found as JSON, with config, commit, versions and hardware.
+
+    Args:
+        path: The file; one that exists is replaced.
+        found: What `time_extraction` returned.
+        config: What was timed.
+    """
+    code, is_clean = commit()
+    record = {
+        **found,
+        "config": config.model_dump(mode="json", exclude_defaults=True),
+        "commit": code,
+        "tree_clean": is_clean,
+        "versions": versions(),
+        "hardware": hardware(found["device"]),
+    }
+    write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _ratios(seconds: Mapping[str, Sequence[float]]) -> list[float]:

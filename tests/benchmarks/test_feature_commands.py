@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,14 @@ def test_pixels_of_other_images_do_not_go_into_one_table(
 def test_extraction_is_timed_beside_the_plain_loop(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["features", str(write_config(tmp_path)), "--time", "32", *places(photos)]) == 0
+    file = tmp_path / "speed" / "photos.json"
+    how = ["--time", "32", "--turns", "1", "--time-record", str(file)]
+    assert main(["features", str(write_config(tmp_path)), *how, *places(photos)]) == 0
     assert "the plain loop" in capsys.readouterr().out
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert len(record["seconds"]["extraction"]) == len(record["seconds"]["plain"]) == 1
+    assert record["extraction"] == pytest.approx(32 / record["seconds"]["extraction"][0])
+    assert {"commit", "config", "hardware", "versions"} <= set(record)
     assert not (tmp_path / "features").exists()
 
 
