@@ -12,9 +12,13 @@ from torch import Tensor
 
 from src_plugin.config import SleepConfig
 from src_plugin.head import Head, HeadState, Probe
+from src_plugin.judging import HEART
 
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
+
+FADED = 0.25
+"""Recall of rehearsed samples at which the sleep itself has faded to nothing, until they are known by heart."""
 
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
@@ -49,7 +53,10 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
 
 
 def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
-    """Sleep if rehearsed samples can judge what came of it, or if training forgot most of them.
+    """Sleep as strongly as earlier classes are forgotten, and settle and level only where half of them are recalled.
+
+    Where rehearsal is at work and slow, the sleep itself gains at once and costs later experiences more. Samples that
+    are known by heart say nothing of what was forgotten, so there the night is whole, and judged.
 
     Args:
         config: `rehearsal_gate` switches this gate.
@@ -63,7 +70,11 @@ def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False
     recalled = f"{recall:.0%} of rehearsed samples are recalled"
     if recall > RECALLED and not judged:
         return Verdict(0.0, f"rehearsal works: {recalled}", closed=True, gate="rehearsal_gate")
-    return Verdict(1.0, f"old classes are rehearsed: {recalled}")
+    if FADED <= recall < (HEART if judged else 1.0):
+        return Verdict(0.0, f"settles and levels only: {recalled}")
+    if recall < FADED:
+        return Verdict(1.0 - recall / FADED, f"rehearsal falls short: {recalled}")
+    return Verdict(1.0, f"known by heart: {recalled}")
 
 
 def protected(config: SleepConfig, protector: str | None) -> Verdict | None:

@@ -7,6 +7,7 @@ from torch import nn
 from src_plugin.config import SleepConfig
 from src_plugin.finding import find_head
 from src_plugin.gates import (
+    FADED,
     FRACTIONS,
     RECALLED,
     balanced,
@@ -18,6 +19,7 @@ from src_plugin.gates import (
     rehearsed,
 )
 from src_plugin.head import HeadState, Probe
+from src_plugin.judging import HEART
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
 
@@ -81,11 +83,30 @@ def test_a_network_that_rehearses_well_stays_awake_where_nothing_can_judge_the_n
     assert not rehearsed(ON, 0.9, judged=True).closed
 
 
-@pytest.mark.parametrize(("recall", "judged"), [(0.0, False), (RECALLED, False), (0.0, True), (1.0, True)])
-def test_a_network_that_forgets_or_whose_night_is_judged_sleeps_at_full_strength(recall, judged):
+STRENGTHS = {
+    0.0: (1.0, "rehearsal falls short: 0%"),
+    FADED / 4: (0.75, "rehearsal falls short: 6%"),
+    FADED: (0.0, "settles and levels only: 25%"),
+    RECALLED: (0.0, "settles and levels only: 50%"),
+}
+
+
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("recall", STRENGTHS)
+def test_the_sleep_itself_fades_with_recall_and_the_night_goes_on_without_it(recall, judged):
     verdict = rehearsed(ON, recall, judged=judged)
-    assert (verdict.strength, verdict.closed) == (1.0, False)
-    assert f"{recall:.0%} of rehearsed samples are recalled" in verdict.reason
+    strength, reason = STRENGTHS[recall]
+    assert verdict.strength == pytest.approx(strength)
+    assert not verdict.closed
+    assert verdict.reason == f"{reason} of rehearsed samples are recalled"
+
+
+def test_what_is_known_by_heart_says_nothing_so_the_night_is_whole():
+    for recall in (HEART, 1.0):
+        verdict = rehearsed(ON, recall, judged=True)
+        assert (verdict.strength, verdict.closed) == (1.0, False)
+        assert verdict.reason == f"known by heart: {recall:.0%} of rehearsed samples are recalled"
+    assert rehearsed(ON, HEART - 0.01, judged=True).strength == 0.0
 
 
 def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
