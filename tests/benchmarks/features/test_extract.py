@@ -12,10 +12,10 @@ import pickle
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -547,20 +547,24 @@ assert (len(found.train), len(found.test)) == (22, 9)
 """What each of the processes does that torchrun starts."""
 
 
-def start_torchrun(folder: Path, cache: Path) -> subprocess.Popen[str]:
+@contextmanager
+def torchrun(folder: Path, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """Two processes on this machine; they end with the test, also where they would wait for ever."""
     (folder / "rank.py").write_text(RANK)
     (folder / "given.pickle").write_bytes(pickle.dumps((IMAGES, make_backbone(), CONFIG)))
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=localhost", f"--master-port={port}"]
-    return subprocess.Popen(
-        [sys.executable, *torchrun, str(folder / "rank.py"), str(folder / "given.pickle"), str(cache)],
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr=localhost", "--nproc-per-node=2"]
+    process = subprocess.Popen(
+        [sys.executable, *launcher, str(folder / "rank.py"), str(folder / "given.pickle"), str(cache)],
         env={**os.environ, "PYTHONPATH": str(Path(extract.__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()  # it ends those that it started
 
 
 LEFT = {  # what is to be computed: by the first rank alone, by both, by none
@@ -580,9 +584,9 @@ def test_processes_of_torchrun_make_the_bytes_of_one_also_where_one_is_idle(
     for shard in left:
         for kind in KINDS:
             (folder_of(tmp_path / "two") / f"{shard}.{kind}").unlink()
-    torchrun = start_torchrun(tmp_path, tmp_path / "two")
-    said, _ = torchrun.communicate(timeout=180)
-    assert torchrun.returncode == 0, said
+    with torchrun(tmp_path, tmp_path / "two") as both:
+        said, _ = both.communicate(timeout=180)
+    assert both.returncode == 0, said
     assert shard_files(tmp_path / "two") == shard_files(tmp_path / "one")
 
 
@@ -591,13 +595,14 @@ def test_processes_of_torchrun_go_on_together_when_another_has_computed_what_the
     compute(tmp_path / "one")
     folder = tmp_path / "two" / folder_of(tmp_path / "one").name
     folder.mkdir(parents=True)
-    with FileLock(folder / ".lock"):
-        torchrun = start_torchrun(tmp_path, tmp_path / "two")
-        assert torchrun.stdout is not None
-        assert any("waiting for another process that computes them" in line for line in torchrun.stdout)
+    lock = FileLock(folder / ".lock")
+    with torchrun(tmp_path, tmp_path / "two") as both, lock:
+        assert both.stdout is not None
+        assert any("waiting for another process that computes them" in line for line in both.stdout)
         shutil.copytree(tmp_path / "one" / folder.name, folder, dirs_exist_ok=True)
-    said, _ = torchrun.communicate(timeout=180)
-    assert torchrun.returncode == 0, said
+        lock.release()
+        said, _ = both.communicate(timeout=180)
+    assert both.returncode == 0, said
     assert "31 images, on disk in" in said
 
 
