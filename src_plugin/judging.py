@@ -60,8 +60,8 @@ def count_exemplars(prints: Tensor, classes: Tensor, *, old: tuple[int, ...]) ->
     return len(pairs.unique(dim=0)) / max(1, len(old))
 
 
-def may_fall(exemplars: float, *, recall: float, old: int, new: int) -> float:
-    """Return by how much the mean accuracy over classes may fall in a night, as a fraction.
+def must_rise(exemplars: float, *, recall: float, old: int, new: int) -> float:
+    """Return by how much the mean accuracy over classes has to rise in a night, as a fraction; below 0 it may fall.
 
     Args:
         exemplars: Different exemplars of an old class, on average.
@@ -70,7 +70,7 @@ def may_fall(exemplars: float, *, recall: float, old: int, new: int) -> float:
         new: Number of new classes.
     """
     by_heart = max(0.0, (recall - HEART) / (1.0 - HEART))
-    return by_heart * DOUBT / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
+    return GAIN - by_heart * DOUBT / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Judge:
 
         Args:
             state: The parameters after the night.
-            must_gain: The accuracy has to rise, whatever is known by heart.
+            must_gain: The accuracy has to rise, if ever so little, whatever is known by heart.
         """
         inputs, classes = self.samples
         exemplars = self.exemplars
@@ -109,15 +109,15 @@ class Judge:
         n_old = int(torch.isin(classes, torch.tensor(self.old)).sum())
         among = tuple(sorted({*self.old, *self.new}))
         now, then = (by_class(self.head, point, self.samples, among=among) for point in (self.trained, state))
-        allowed = may_fall(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
+        asked = must_rise(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
         told = {
             "samples": [n_old, len(classes) - n_old],
             "exemplars": exemplars,
-            "may_fall": 0.0 if must_gain else allowed,
+            "must_rise": 0.0 if must_gain else asked,
             "samples_trained": now,
             "samples_after": then,
         }
-        return then > now if must_gain else then >= now + GAIN - allowed, told
+        return then > now if must_gain else then - now >= asked, told
 
 
 def by_class(head: Head, state: HeadState, samples: Samples, *, among: tuple[int, ...]) -> float:

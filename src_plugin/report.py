@@ -42,7 +42,8 @@ class SleepReport:
         kept_fraction: Share of the first sleep's change that was kept.
         samples: How many samples of old and of new classes judged the night.
         exemplars: How many different ones of an old class were rehearsed, on average.
-        may_fall: By how much the next may fall before the night is undone: the fewer exemplars, the less they tell.
+        must_rise: By how much the next had to rise for the night to be kept; below 0 it might fall by so much, as few
+            exemplars tell little.
         samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
         samples_after: The same after it.
         skipped: Stages that were not done, with the reason.
@@ -83,7 +84,7 @@ class SleepReport:
     kept_fraction: float | None = None
     samples: list[int] | None = None
     exemplars: float | None = None
-    may_fall: float | None = None
+    must_rise: float | None = None
     samples_trained: float | None = None
     samples_after: float | None = None
     skipped: dict[str, str] = field(default_factory=dict)
@@ -121,10 +122,20 @@ class SleepReport:
             lines.append(
                 f"  judge   {self.samples_trained:.1%} -> {self.samples_after:.1%} of {self.samples[0]} rehearsed and "
                 f"{self.samples[1]} new samples are right, class by class; with {self.exemplars:.0f} different "
-                f"exemplars a class it may fall by {self.may_fall:.1%}"
+                f"exemplars a class {self._asked()}"
             )
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)
+
+    def _asked(self) -> str:
+        """Return what was asked of the samples."""
+        if not self.must_rise:
+            return "it had to rise"
+        return (
+            f"it had to rise by {self.must_rise:.1%}"
+            if self.must_rise > 0
+            else f"it might fall by {-self.must_rise:.1%}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields for JSON."""

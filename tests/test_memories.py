@@ -77,7 +77,7 @@ def test_a_network_that_gem_keeps_in_health_stays_so():
 
 @PLUGINS
 def test_exemplars_judge_the_sleep(plugin, monkeypatch):
-    monkeypatch.setattr("src_plugin.judging.may_fall", lambda *_, **__: -0.01)  # blobs are never forgotten
+    monkeypatch.setattr("src_plugin.judging.must_rise", lambda *_, **__: 0.01)  # blobs are never forgotten
     strategy = build(SRCPlugin(SleepConfig(steps=120, balance_gate=False)), plugin())
     seen = []
     for experience in benchmark().train_stream:
