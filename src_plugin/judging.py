@@ -42,6 +42,7 @@ def fingerprints(inputs: Tensor) -> Tensor:
 
     Rows are rounded to eight bits first, so that a backbone's rounding errors do not make two of one image.
     """
+    inputs = inputs.cpu() if inputs.device.type == "mps" else inputs  # it has no float64
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(inputs.shape[1], generator=generator, dtype=torch.float64).to(inputs.device)
     return (inputs.to(torch.bfloat16).double() @ weights).float()

@@ -46,3 +46,14 @@ def test_what_is_held_is_bounded_and_the_latest_even_of_rare_exemplars():
     assert RECENT <= len(recent.inputs) < RECENT + 100
     assert float(x[y == 2].max()) == float(recent.inputs.max()) == 99.0
     assert float(recent.inputs.min()) == 90.0
+
+
+def test_different_exemplars_are_counted_over_the_whole_experience():
+    recent = noted(*(batch(i % 3, [0] * 50 + [2] * 50) for i in range(60)))  # 3,000 of class 0, of which 3 differ
+    assert recent.exemplars([0]) == 3.0
+    assert recent.exemplars([0, 1]) == 1.5  # class 1 was seen earlier and not rehearsed
+    assert len(recent.samples[1]) < 2 * (RECENT + 50)
+
+
+def test_without_rehearsal_there_are_no_exemplars():
+    assert noted(batch(1, [2, 3])).exemplars([0, 1]) is None
