@@ -68,14 +68,16 @@ def sleep(
         old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
         returned_classes: Those of `new_classes` that came back. Their outputs have a past; the others' may have none,
             and settling starts from silenced ones then.
-        recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
+        recall: Share of rehearsed samples of old classes that training classified rightly, lately (SRCPlugin takes the
+            second half of the last epoch); None without rehearsal. Alone, without samples that judge: nothing happens
+            above a half, and up to it the sleep fades, to settling and levelling only from a quarter on.
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
             and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
             first sleep look at all.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
-            a sleep of a rehearsing network is undone unless more of them are classified rightly after it, class by
-            class; the fewer different ones of an old class there are, the more is allowed for their being known by
-            heart (`src_plugin.judging`). Needs `recall`; None goes by `recall` alone.
+            they judge the night, by the mean over classes of how many are classified rightly, and undo it if it did not
+            rise by a point; if `recall` says that they are known by heart it may fall, the more the fewer different
+            ones of an old class there are (`src_plugin.judging`). Needs `recall`.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -174,10 +176,12 @@ def sleep_head(
     if old_classes and new_classes and not config.is_pure:
         evening = _with_noise(evening, generator, facts)
 
+    if evening.noise is None:
+        recall = None  # pure, or nothing to balance: then there is nothing to judge, either
     strength = _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
-    if samples is not None and recall is not None and config.rehearsal_gate and evening.noise is not None:
+    if samples is not None and recall is not None and config.rehearsal_gate:
         samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
         judge = Judge(head, trained, samples, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
     nights = [evening]
@@ -200,8 +204,10 @@ def sleep_head(
 
     passed = _go_through(nights, judge, facts, n_steps=n_steps, strength=strength, generator=generator)
     if passed is None:
-        reason = f"{reason}, and too few of them and the new ones are right after the night, so it is undone"
-        return SleepReport("awake", reason, gate="rehearsal_gate", **facts, seconds=time.perf_counter() - started)
+        tried = f"neither {' nor '.join(map(_name, nights))}" if len(nights) > 1 else f"not even {_name(nights[0])}"
+        reason = f"{reason}; samples say that {tried} helped, so nothing is changed"
+        gate = "rehearsal_gate" if nights[0] is evening else "balance_gate"
+        return SleepReport("awake", reason, gate=gate, **facts, seconds=time.perf_counter() - started)
     state, done = passed
     facts["skipped"].update(done.pop("skipped"))
     facts.update(done)
@@ -230,10 +236,15 @@ def _go_through(
             why = "too few samples were right after it" if night is not nights[0] else "the outputs are levelled only"
             done["skipped"] = dict.fromkeys(("replay", "settle"), why)
         is_kept, told = judge.hear(state, must_gain=levelled)
-        facts.update(told)
+        verdict = {"night": _name(night), "after": told["samples_after"], "asked": told["must_rise"], "kept": is_kept}
+        facts.update(told, verdicts=[*facts.get("verdicts", ()), verdict])
         if is_kept:
             return state, done
     return None
+
+
+def _name(night: Evening) -> str:
+    return "levelling alone" if _is_levelling(night) else "the night"
 
 
 def _levelling(evening: Evening) -> Evening:
@@ -287,11 +298,12 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
 
 
 def _check_recall(recall: float | None, samples: object) -> None:
-    if recall is not None and not 0 <= recall <= 1:
+    if recall is not None and not (isinstance(recall, (int, float)) and 0 <= recall <= 1):
         raise ConfigError(f"recall={recall!r}: recall must be a fraction in [0, 1], or None without rehearsal")
     if samples is not None and recall is None:
         raise ConfigError(
-            "samples judge the sleep of a rehearsing network, and recall says that it is one: give both, or neither"
+            "samples judge the sleep of a rehearsing network, and recall says how well it rehearses: give recall, too, "
+            "the share of them that training classified rightly"
         )
 
 

@@ -155,7 +155,12 @@ def check_samples(samples: object, *, n_inputs: int, old: tuple[int, ...], new: 
             f"samples are a {type(samples).__name__}; give two arrays, inputs of the head and their classes: "
             "samples=(x, y)"
         )
-    inputs, classes = (torch.as_tensor(part).detach().to("cpu") for part in samples)
+    try:
+        inputs, classes = (torch.as_tensor(part).detach().to("cpu") for part in samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"samples cannot be read as two arrays, inputs of the head and their classes: {error}"
+        ) from None
     if inputs.ndim != 2 or inputs.shape[1] != n_inputs or classes.shape != inputs.shape[:1] or not len(classes):
         raise ConfigError(
             f"samples have shapes {tuple(inputs.shape)} and {tuple(classes.shape)}; they must be inputs of the head, "

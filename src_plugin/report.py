@@ -45,7 +45,9 @@ class SleepReport:
         must_rise: By how much the next had to rise for the night to be kept; below 0 it might fall by so much, as few
             exemplars tell little.
         samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
-        samples_after: The same after it.
+        samples_after: The same after it; if several nights were tried, after the last.
+        verdicts: What samples said of each night that was tried: `night` (by name), `after`, `asked` (as `must_rise`)
+            and `kept`.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
         weight_norm: Norm of each layer's weights before, (L).
@@ -87,6 +89,7 @@ class SleepReport:
     must_rise: float | None = None
     samples_trained: float | None = None
     samples_after: float | None = None
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     weight_change: list[float] = field(default_factory=list)
     weight_norm: list[float] = field(default_factory=list)
@@ -118,25 +121,26 @@ class SleepReport:
                 f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
                 f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}; new classes win {self.share_levelled:.0%}"
             )
-        if self.samples and self.samples_trained is not None and self.samples_after is not None:
+        if self.samples and self.samples_trained is not None:
             lines.append(
-                f"  judge   {self.samples_trained:.1%} -> {self.samples_after:.1%} of {self.samples[0]} rehearsed and "
-                f"{self.samples[1]} new samples are right, class by class; with {self.exemplars:.0f} different "
-                f"exemplars a class {self._asked()}"
+                f"  judge   by {self.samples[0]} rehearsed samples ({self.exemplars:.3g} different ones a class) and "
+                f"{self.samples[1]} new ones, of which {self.samples_trained:.1%} were right before, class by class"
             )
+            lines += [_line_of(verdict) for verdict in self.verdicts]
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)
-
-    def _asked(self) -> str:
-        """Return what was asked of the samples."""
-        if not self.must_rise:
-            return "it had to rise"
-        return (
-            f"it had to rise by {self.must_rise:.1%}"
-            if self.must_rise > 0
-            else f"it might fall by {-self.must_rise:.1%}"
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields for JSON."""
         return asdict(self)
+
+
+def _line_of(verdict: dict[str, Any]) -> str:
+    """Return what samples said of one attempt."""
+    asked = verdict["asked"]
+    if not asked:
+        wanted = "it had to rise"
+    else:
+        wanted = f"it {'had to rise' if asked > 0 else 'might fall'} by {100 * abs(asked):.1f} points"
+    outcome = "kept" if verdict["kept"] else "undone"
+    return f"          after {verdict['night']} {verdict['after']:.1%}; {wanted}: {outcome}"

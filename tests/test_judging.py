@@ -11,7 +11,7 @@ from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import HeadState
-from src_plugin.judging import by_class, count_exemplars, fingerprints, must_rise
+from src_plugin.judging import GAIN, by_class, count_exemplars, fingerprints, must_rise
 from src_plugin.report import SleepReport
 
 EYE = torch.eye(3, dtype=torch.float64)
@@ -92,7 +92,8 @@ def test_a_night_after_which_fewer_samples_are_right_is_undone():
     report = night(model, before, recall=0.2, samples=samples)
     assert (report.decision, report.gate) == ("awake", "rehearsal_gate")
     assert changed(model, state) == []
-    assert "20% of rehearsed samples are recalled, and too few of them and the new ones are right" in report.reason
+    assert "20% of rehearsed samples are recalled; samples say that neither the night nor levelling" in report.reason
+    assert [(v["night"], v["kept"]) for v in report.verdicts] == [("the night", False), ("levelling alone", False)]
     assert report.samples_after < report.samples_trained + report.must_rise
     assert report.samples == [1, 49]
 
@@ -110,19 +111,23 @@ def test_a_night_after_which_more_samples_are_right_is_kept():
     assert report.steps == QUICK.steps
     old = int((wanted < 2).sum())
     assert report.samples == [old, 50 - old]
+    assert report.verdicts == [{"night": "the night", "after": 1.0, "asked": GAIN, "kept": True}]
     told = str(report)
-    assert f"judge   {report.samples_trained:.1%} -> 100.0% of {old} rehearsed and {50 - old} new samples" in told
-    assert f"with {report.exemplars:.0f} different exemplars a class it had to rise by 1.0%" in told
+    assert f"by {old} rehearsed samples ({report.exemplars:.3g} different ones a class) and {50 - old} new ones" in told
+    assert "after the night 100.0%; it had to rise by 1.0 points: kept" in told
 
 
-ASKED = {0.0: "it had to rise", None: "it had to rise", -0.05: "it might fall by 5.0%"}
+ASKED = {0.0: "it had to rise", 0.01: "it had to rise by 1.0 points", -0.05: "it might fall by 5.0 points"}
 
 
 @pytest.mark.parametrize(("asked", "text"), ASKED.items())
-def test_the_report_says_what_was_asked_of_samples(asked, text):
-    facts = {"samples": [1, 2], "exemplars": 3.0, "samples_trained": 1.0, "samples_after": 0.5, "must_rise": asked}
+@pytest.mark.parametrize(("kept", "outcome"), [(True, "kept"), (False, "undone")])
+def test_the_report_says_what_was_asked_of_samples(asked, text, kept, outcome):
+    verdict = {"night": "levelling alone", "after": 0.5, "asked": asked, "kept": kept}
+    facts = {"samples": [8, 2], "exemplars": 7.5, "samples_trained": 1.0, "verdicts": [verdict]}
     told = str(SleepReport("slept", "why", layers=[], sizes=[], **facts))
-    assert told.endswith(f"with 3 different exemplars a class {text}")
+    assert "by 8 rehearsed samples (7.5 different ones a class) and 2 new ones, of which 100.0% were right" in told
+    assert told.endswith(f"after levelling alone 50.0%; {text}: {outcome}")
 
 
 LEVELS = {"replay": False, "settle": False}
@@ -237,14 +242,27 @@ def test_samples_may_be_arrays_and_must_be_two_and_finite():
         night(model, before, recall=0.2, samples=(x * float("nan"), y))
 
 
-@pytest.mark.parametrize("recall", [-0.1, 75, float("nan")])
+@pytest.mark.parametrize("recall", [-0.1, 75, float("nan"), "0.3", [0.3]])
 def test_recall_is_a_fraction(recall):
     with pytest.raises(ConfigError, match=r"recall must be a fraction in \[0, 1\]"):
         night(*trained(), recall=recall)
 
 
+def test_recall_says_nothing_where_there_is_nothing_to_balance():
+    for nothing in ({"new_classes": OLD + NEW, "old_classes": ()}, {"new_classes": None}):
+        told, plain = night(*trained(), recall=0.3, **nothing), night(*trained(), **nothing)
+        assert (told.reason, told.steps, told.weight_change) == (plain.reason, plain.steps, plain.weight_change)
+        assert told.steps == QUICK.steps
+
+
+def test_samples_that_are_no_arrays_are_refused():
+    for samples in (([[1.0], [1.0, 2.0]], [0, 1]), ("ab", "cd")):
+        with pytest.raises(ConfigError, match="cannot be read as two arrays"):
+            night(*trained(), recall=0.2, samples=samples)
+
+
 def test_samples_without_recall_are_refused():
-    with pytest.raises(ConfigError, match="give both, or neither"):
+    with pytest.raises(ConfigError, match="give recall, too"):
         night(*trained(), samples=harmed_by_a_night())
 
 
