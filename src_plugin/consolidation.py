@@ -7,6 +7,7 @@ Every stage works on copies; the head's own parameters are written once, at the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -94,7 +95,7 @@ def sleep(
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
     """
     config = as_config(config)
-    _check_recall(recall, samples)
+    recall = _check_recall(recall, samples)
     mean = _as_array(mean_input)
     check_mean_input(mean)
     if head is None and example is None:
@@ -297,14 +298,19 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
     return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
 
 
-def _check_recall(recall: float | None, samples: object) -> None:
-    if recall is not None and not (isinstance(recall, (int, float)) and 0 <= recall <= 1):
+def _check_recall(recall: Any, samples: object) -> float | None:
+    try:  # a number of any library, e.g. (answers == y).float().mean()
+        value = None if recall is None else math.nan if isinstance(recall, str) else float(recall)
+    except (TypeError, ValueError, RuntimeError):
+        value = math.nan
+    if value is not None and not 0 <= value <= 1:
         raise ConfigError(f"recall={recall!r}: recall must be a fraction in [0, 1], or None without rehearsal")
     if samples is not None and recall is None:
         raise ConfigError(
             "samples judge the sleep of a rehearsing network, and recall says how well it rehearses: give recall, too, "
             "the share of them that training classified rightly"
         )
+    return value
 
 
 def _check_classes(

@@ -1,5 +1,6 @@
 """Whether a sleep helped a rehearsing network: samples of old and of new classes tell."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -246,6 +247,11 @@ def test_samples_may_be_arrays_and_must_be_two_and_finite():
 def test_recall_is_a_fraction(recall):
     with pytest.raises(ConfigError, match=r"recall must be a fraction in \[0, 1\]"):
         night(*trained(), recall=recall)
+
+
+def test_recall_may_be_a_number_of_any_library():
+    reasons = {night(*trained(), recall=share).reason for share in (0.2, np.float32(0.2), torch.tensor(0.2))}
+    assert reasons == {"rehearsal falls short: 20% of rehearsed samples are recalled"}
 
 
 def test_recall_says_nothing_where_there_is_nothing_to_balance():
