@@ -23,10 +23,11 @@ from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.finding import find_head
-from src_plugin.head import Head, HeadState, Probe, check_finite
+from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.judging import Judge, Samples, check_samples
 from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
+from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input
 from src_plugin.tracing import UNITS
@@ -177,14 +178,15 @@ def sleep_head(
     if old_classes and new_classes and not config.is_pure:
         evening = _with_noise(evening, generator, facts)
 
-    if evening.noise is None:
+    if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
     strength = _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
     if samples is not None and recall is not None and config.rehearsal_gate:
-        samples = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
-        judge = Judge(head, trained, samples, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
+        x, y = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
+        shown = Probe(head, x.to(trained.weights[0].dtype))
+        judge = Judge(shown, y, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
     nights = [evening]
     if judge is not None and config.level and not _is_levelling(evening):
         nights.append(_levelling(evening))
@@ -271,10 +273,10 @@ def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) 
     facts["noise_strength"] = drawn.strength
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
-    some = Probe(head, drawn.vectors[: len(drawn.vectors) // 2])
+    some, rest = (Probe(head, half) for half in drawn.vectors.tensor_split(2))
     facts["expected_share"] = gates.expected_share(new, evening.old)
     facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
-    return replace(evening, noise=drawn.vectors, some=some)
+    return replace(evening, some=some, rest=rest)
 
 
 def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, facts: Facts) -> float:

@@ -31,9 +31,10 @@ def variation(inputs: Tensor, mean: NDArray[np.float64]) -> float:
         mean: Mean of the head's inputs over all that was seen, shape (n_0,), not all 0.
     """
     centre = torch.from_numpy(mean)
+    single = centre.float()
     total = 0.0
     for chunk in inputs.split(2048):  # bounded memory, whatever the number of inputs
-        total += float((chunk.double() - centre).square().sum())
+        total += float((chunk - single).square_().sum(dtype=torch.float64))
     return total / len(inputs) / float(centre.square().sum())
 
 

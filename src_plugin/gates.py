@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from src_plugin.config import SleepConfig
-from src_plugin.head import Head, HeadState, Probe
+from src_plugin.head import Head, HeadState
 from src_plugin.judging import HEART
+from src_plugin.probing import Line, Probe
 
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
@@ -118,20 +119,21 @@ def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor)
         The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
         predictions as they were, and that fraction.
     """
-    inputs = inputs.to(trained.weights[0].dtype)
-    wanted = head.logits(trained, inputs).argmax(1)
+    shown = Probe(head, inputs.to(trained.weights[0].dtype))
+    wanted = shown.logits(trained).argmax(1)
+    line = Line(shown, trained, slept)
     for fraction in FRACTIONS:
-        point = trained.towards(slept, fraction)
-        if _answers_alike(head, point, inputs, wanted):
-            return point, fraction
+        if _answers_alike(line, fraction, wanted):
+            return line.point(fraction), fraction
     return trained, 0.0
 
 
-def _answers_alike(head: Head, state: HeadState, inputs: Tensor, wanted: Tensor) -> bool:
+def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
     """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
     n, wrong = len(wanted), 0
-    for x, y in zip(inputs.split(128), wanted.split(128), strict=True):
-        wrong += int((head.logits(state, x).argmax(1) != y).sum())
+    for start in range(0, n, 128):
+        rows = slice(start, start + 128)
+        wrong += int((line.logits(position, rows=rows).argmax(1) != wanted[rows]).sum())
         if (n - wrong) / n < KEPT:
             return False
     return True

@@ -48,6 +48,11 @@ class HeadState:
         return HeadState(tuple(weights), self.biases)
 
     @property
+    def above_first(self) -> HeadState:
+        """The same without the first layer."""
+        return HeadState(self.weights[1:], self.biases[1:])
+
+    @property
     def nbytes(self) -> int:
         """Size of the copy in bytes."""
         return sum(t.numel() * t.element_size() for t in self.tensors())
@@ -133,19 +138,16 @@ class Head:
 
     def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
-        return self.logits_from(_above_first(state), F.linear(inputs, state.weights[0], state.biases[0]))
+        return self.logits_from(state.above_first, F.linear(inputs, state.weights[0], state.biases[0]))
 
     def hidden(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
         if len(self.layers) == 1:
             return inputs
-        return self.hidden_from(_above_first(state), F.linear(inputs, state.weights[0], state.biases[0]))
+        return self.hidden_from(state.above_first, F.linear(inputs, state.weights[0], state.biases[0]))
 
     def logits_from(self, upper: HeadState, first: Tensor) -> Tensor:
-        """Return what `logits` does, given the layers above the first, and what that one answers, shape (n, n_1).
-
-        The answer may be overwritten, where a joint works in place.
-        """
+        """Return what `logits` does, given the layers above the first, and what that one answers, shape (n, n_1)."""
         if not upper.weights:
             return first
         return F.linear(self.hidden_from(upper, first), upper.weights[-1], upper.biases[-1])
@@ -154,53 +156,13 @@ class Head:
         """Return what `hidden` does, given what `logits_from` is, for a head of several layers."""
         with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
             a = first
-            for module in self.joints[0]:
-                a = module(a)
+            for module in self.joints[0]:  # also where it works in place, `first` stays as it is
+                a = torch.relu(a) if isinstance(module, nn.ReLU) else module(a)
             for joints, weight, bias in zip(self.joints[1:-1], upper.weights[:-1], upper.biases[:-1], strict=True):
                 a = F.linear(a, weight, bias)
                 for module in joints:
-                    a = module(a)
+                    a = torch.relu_(a) if isinstance(module, nn.ReLU) else module(a)
         return a
-
-
-class Probe:
-    """A head that is shown the same inputs with one state after another.
-
-    What the first layer answers is half of the work or more, so it is kept for every first layer that was asked for.
-
-    Args:
-        head: The head.
-        inputs: Inputs of the head, shape (n, n_0), in the dtype of the parameters.
-    """
-
-    def __init__(self, head: Head, inputs: Tensor) -> None:
-        self.head = head
-        self.inputs = inputs
-        self._known: list[tuple[Tensor, Tensor | None, Tensor]] = []
-
-    def first(self, state: HeadState) -> Tensor:
-        """Return what the first layer answers, before its ReLU; shape (n, n_1)."""
-        weight, bias = state.weights[0], state.biases[0]
-        for known_weight, known_bias, answer in self._known:
-            if known_weight is weight and known_bias is bias:
-                return answer
-        answer = F.linear(self.inputs, weight, bias)
-        self._known.append((weight, bias, answer))
-        return answer
-
-    def logits(self, state: HeadState) -> Tensor:
-        """Return the outputs of the awake head, before any ReLU or softmax; shape (n, n_L)."""
-        return self.head.logits_from(_above_first(state), self.first(state).clone())
-
-    def hidden(self, state: HeadState) -> Tensor:
-        """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
-        if len(self.head.layers) == 1:
-            return self.inputs
-        return self.head.hidden_from(_above_first(state), self.first(state).clone())
-
-
-def _above_first(state: HeadState) -> HeadState:
-    return HeadState(state.weights[1:], state.biases[1:])
 
 
 def check_finite(head: Head) -> None:

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from src_plugin.errors import ConfigError
-from src_plugin.head import Head, HeadState
+from src_plugin.head import HeadState
+from src_plugin.probing import Probe
 
 Samples = tuple[Tensor, Tensor]
 """Inputs of the head, shape (n, n_0), and their classes, shape (n,)."""
@@ -79,18 +80,18 @@ class Judge:
     """Tells by samples whether a night is kept.
 
     Attributes:
-        head: The head.
-        trained: Its parameters before the night.
-        samples: Inputs of the head and their classes, of old and of new classes.
+        shown: The head, and its inputs from samples of old and of new classes.
+        classes: Of these samples, shape (n,).
+        trained: The head's parameters before the night.
         recall: Share of rehearsed samples that training classified rightly.
         old: Classes learnt earlier.
         new: Classes learnt now.
         exemplars: Different ones of an old class, on average; None counts those among the samples.
     """
 
-    head: Head
+    shown: Probe
+    classes: Tensor
     trained: HeadState
-    samples: Samples
     recall: float
     old: tuple[int, ...]
     new: tuple[int, ...]
@@ -103,13 +104,12 @@ class Judge:
             state: The parameters after the night.
             must_gain: The accuracy has to rise, if ever so little, whatever is known by heart.
         """
-        inputs, classes = self.samples
-        exemplars = self.exemplars
+        classes, exemplars = self.classes, self.exemplars
         if exemplars is None:
-            exemplars = count_exemplars(fingerprints(inputs), classes, old=self.old)
+            exemplars = count_exemplars(fingerprints(self.shown.inputs), classes, old=self.old)
         n_old = int(torch.isin(classes, torch.tensor(self.old)).sum())
         among = tuple(sorted({*self.old, *self.new}))
-        now, then = (by_class(self.head, point, self.samples, among=among) for point in (self.trained, state))
+        now, then = (by_class(self.shown, point, classes, among=among) for point in (self.trained, state))
         asked = must_rise(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
         told = {
             "samples": [n_old, len(classes) - n_old],
@@ -121,18 +121,17 @@ class Judge:
         return then > now if must_gain else then - now >= asked, told
 
 
-def by_class(head: Head, state: HeadState, samples: Samples, *, among: tuple[int, ...]) -> float:
+def by_class(shown: Probe, state: HeadState, classes: Tensor, *, among: tuple[int, ...]) -> float:
     """Return the mean over classes of the share of samples that are classified rightly.
 
     Args:
-        head: The head.
+        shown: The head, and inputs to show it.
         state: Its parameters.
-        samples: Inputs and classes.
+        classes: Of the inputs, shape (n,).
         among: Outputs among which is chosen, ascending.
     """
-    inputs, classes = samples
     columns = torch.tensor(among)
-    answers = columns[head.logits(state, inputs.to(state.weights[0].dtype))[:, columns].argmax(1)]
+    answers = columns[shown.logits(state)[:, columns].argmax(1)]
     right = (answers == classes).double()
     return float(torch.stack([right[classes == c].mean() for c in classes.unique()]).mean())
 
@@ -166,7 +165,7 @@ def check_samples(samples: object, *, n_inputs: int, old: tuple[int, ...], new: 
             f"samples have shapes {tuple(inputs.shape)} and {tuple(classes.shape)}; they must be inputs of the head, "
             f"(n, {n_inputs}), and their classes, (n,), at least one"
         )
-    if not bool(inputs.isfinite().all()):
+    if not bool(inputs.sum().isfinite()) and not bool(inputs.isfinite().all()):  # a sum may overflow
         raise ConfigError("samples are not finite, so nothing can be judged by them")
     shown = set(classes.unique().tolist())
     if shown - {*old, *new} or not shown & set(old) or not shown & set(new):

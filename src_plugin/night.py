@@ -14,7 +14,8 @@ from torch import Tensor
 
 from src_plugin import gates, settling
 from src_plugin.config import SleepConfig
-from src_plugin.head import Head, HeadState, Probe
+from src_plugin.head import Head, HeadState
+from src_plugin.probing import Probe
 from src_plugin.replaying import replay
 
 Facts = dict[str, Any]
@@ -35,8 +36,8 @@ class Evening:
         new: Outputs of its classes; None where that is not known.
         old: Outputs of the classes they stand against; empty if there are none.
         returned: Those of `new` that came back.
-        noise: Binary inputs of the head, shape (m, n_0); None where there is nothing to balance.
-        some: The first half of them, to tell shares.
+        some: The head and binary inputs to tell shares by; None where there is nothing to balance.
+        rest: The head and as many more, which outputs are levelled on besides.
     """
 
     head: Head
@@ -48,8 +49,8 @@ class Evening:
     new: tuple[int, ...] | None
     old: tuple[int, ...]
     returned: tuple[int, ...]
-    noise: Tensor | None = None
     some: Probe | None = None
+    rest: Probe | None = None
 
     @property
     def seen(self) -> tuple[int, ...]:
@@ -124,10 +125,10 @@ def _level(evening: Evening, state: HeadState, facts: Facts) -> HeadState:
     why = _why_not(evening)
     if not evening.config.level:
         facts["skipped"]["level"] = "switched off"
-    elif why or evening.noise is None:
+    elif why or evening.some is None or evening.rest is None:
         facts["skipped"]["level"] = why or "there is no noise to level with"
     else:
-        levelled = settling.level(evening.head, state, noise=evening.noise, seen=evening.seen)
+        levelled = settling.level((evening.some, evening.rest), state, seen=evening.seen)
         won = zip(evening.seen, levelled.shares.tolist(), strict=True)
         facts.update(
             gains=levelled.gains.tolist(),

@@ -108,7 +108,7 @@ def _probability(mean_input: NDArray[np.float64], strength: float) -> Tensor:
 def _correlated(inputs: Tensor, *, n: int, generator: np.random.Generator) -> Tensor:
     """Return Gaussians, shape (n, n_0), correlated as the inputs; an input that does not vary gets noise of its own."""
     centred = inputs - inputs.mean(0)
-    spread = centred.std(0)
+    spread = (centred.square().sum(0) / (len(inputs) - 1)).sqrt()  # std(0) takes three times as long
     varies = spread > 1e-3 * float(spread.max())
     weights = torch.from_numpy(generator.standard_normal((n, len(inputs)), dtype=np.float32))
     own = torch.from_numpy(generator.standard_normal((n, inputs.shape[1]), dtype=np.float32))

@@ -7,6 +7,7 @@ outputs until all seen classes win equally often.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src_plugin.gates import share_of
-from src_plugin.head import Head, HeadState, Probe
+from src_plugin.head import HeadState
+from src_plugin.probing import Line, Probe
 
 SHRINK = 0.6
 """Factor from one point to the next when balance is looked for from the slept end of the line."""
@@ -144,48 +146,39 @@ def settle(
         scan comes from the slept end, because near the other one shares can cross by chance.
     """
     expected = len(new) / len(seen)
-    back = _Line(noise, before, slept, seen=seen, new=new)
+    back = Line(noise, before, slept)
+
+    def share(line: Line, position: float) -> float:
+        return share_of(line.logits(position), seen=seen, new=new)
+
+    def refine(line: Line, low: tuple[float, float], high: tuple[float, float]) -> tuple[float, float]:
+        return _refine(lambda position: share(line, position), low, high, expected, n=len(noise.inputs))
+
     if at_slept is None:
-        at_slept = back.share(1.0)
+        at_slept = share(back, 1.0)
     if at_slept < expected:
-        line = _Line(noise, trained, slept, seen=seen, new=new)
-        position, found = _refine(line, (1.0, at_slept), (0.0, line.share(0.0)), expected)
-        return Settled(trained.towards(slept, position), found, position, "trained")
+        line = Line(noise, trained, slept)
+        position, found = refine(line, (1.0, at_slept), (0.0, share(line, 0.0)))
+        return Settled(line.point(position), found, position, "trained")
     scanned = [(1.0, at_slept)]
     while scanned[-1][1] > expected and scanned[-1][0] > 0.02:
         position = scanned[-1][0] * SHRINK
-        scanned.append((position, back.share(position)))
+        scanned.append((position, share(back, position)))
     if scanned[-1][1] > expected:  # no balance on this line: the most balanced point seen
         position, found = min(scanned, key=lambda point: point[1])
     elif len(scanned) == 1:
         position, found = scanned[0]
     else:
-        position, found = _refine(back, scanned[-1], scanned[-2], expected)
-    return Settled(before.towards(slept, position), found, position, "before")
+        position, found = refine(back, scanned[-1], scanned[-2])
+    return Settled(back.point(position), found, position, "before")
 
 
-class _Line:
-    """The straight line between two states, and what noise makes of its points.
-
-    What the first layer answers to the noise is linear along the line, so it is computed at both ends only.
-    """
-
-    def __init__(
-        self, noise: Probe, start: HeadState, end: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]
-    ) -> None:
-        self._head, self._seen, self._new = noise.head, seen, new
-        self._upper = [HeadState(state.weights[1:], state.biases[1:]) for state in (start, end)]
-        self._first = [noise.first(state) for state in (start, end)]
-
-    def share(self, position: float) -> float:
-        """Return the fraction of the noise that new classes win at a position, 0 the start and 1 the end."""
-        upper = self._upper[0].towards(self._upper[1], position)
-        first = torch.lerp(self._first[0], self._first[1], position)
-        return share_of(self._head.logits_from(upper, first), seen=self._seen, new=self._new)
-
-
-def _refine(line: _Line, low: tuple[float, float], high: tuple[float, float], expected: float) -> tuple[float, float]:
+def _refine(
+    share: Callable[[float], float], low: tuple[float, float], high: tuple[float, float], expected: float, *, n: int
+) -> tuple[float, float]:
     """Close in on balance between two points (position, share), the first not above it, the second above.
+
+    Stops before REFINEMENTS tries at a point that no other share of `n` vectors could be nearer to balance than.
 
     Returns:
         The most balanced point tried, its position and its share. Tries lie where the straight line between both shares
@@ -193,10 +186,12 @@ def _refine(line: _Line, low: tuple[float, float], high: tuple[float, float], ex
     """
     tried = [low]
     for _ in range(REFINEMENTS):
+        if abs(tried[-1][1] - expected) < 0.5 / n:
+            break
         gap = high[1] - low[1]
         part = min(0.9, max(0.1, (expected - low[1]) / gap)) if gap > 0 else 0.5
         position = low[0] + part * (high[0] - low[0])
-        point = (position, line.share(position))
+        point = (position, share(position))
         tried.append(point)
         low, high = (low, point) if point[1] > expected else (point, high)
     return min(tried, key=lambda point: abs(point[1] - expected))
@@ -219,22 +214,21 @@ class Levelled:
     shares: Tensor
 
 
-def level(head: Head, state: HeadState, *, noise: Tensor, seen: tuple[int, ...]) -> Levelled:
+def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) -> Levelled:
     """Bring the outputs of the seen classes nearer to equal spread, and offset them until all win equally often.
 
     Gains go half of the way, in logarithms: whole, they undo what a class with clearer features earned.
 
     Args:
-        head: The head.
+        noise: The head, and binary inputs to show it, in one part or in several.
         state: Its parameters.
-        noise: Binary inputs, shape (n, n_0).
         seen: Outputs of the classes seen so far; other outputs are not touched.
 
     Returns:
         The levelled parameters, gains, offsets and shares. Outputs that noise cannot tell apart are left alone.
     """
     rows = list(seen)
-    hidden = head.hidden(state, noise)
+    hidden = torch.cat([part.hidden(state) for part in noise])
     weight, bias = state.weights[-1], state.biases[-1]
     outputs = F.linear(hidden, weight, bias)[:, rows]
     mean_hidden = hidden.mean(0)

@@ -18,8 +18,9 @@ from src_plugin.gates import (
     protected,
     rehearsed,
 )
-from src_plugin.head import HeadState, Probe
+from src_plugin.head import HeadState
 from src_plugin.judging import HEART
+from src_plugin.probing import Probe
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from head_samples import Model, X
-from models import changed, copies, global_states, mlp, same_bits
+from models import changed, copies, global_states, mlp
 from src_plugin.errors import HeadNotFoundError, WeightsError
 from src_plugin.finding import find_head
-from src_plugin.head import Probe, check_finite
+from src_plugin.head import check_finite
 
 
 def test_sizes_name_the_inputs_first():
@@ -100,38 +100,6 @@ def test_logits_are_those_of_the_model_awake(build):
     if isinstance(model, nn.Sequential) and isinstance(model[-1], nn.Softmax):
         ours = ours.softmax(1)
     torch.testing.assert_close(ours, theirs)
-
-
-HEADS = {
-    "three layers": lambda: mlp(6, 5, 4, 3),
-    "ReLU in place": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4)),
-    "one layer": lambda: nn.Linear(6, 4),
-}
-
-
-@pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
-def test_a_probe_answers_what_the_head_does_however_often_it_is_asked(build):
-    head = find_head(build(), X)
-    state = head.read()
-    other = state.towards(type(state)(*([0 * t for t in part] for part in (state.weights, state.biases))), 0.5)
-    probe = Probe(head, X)
-    for asked in (state, other, state):
-        assert same_bits(probe.logits(asked), head.logits(asked, X))
-        assert same_bits(probe.hidden(asked), head.hidden(asked, X))
-        assert same_bits(probe.first(asked), F.linear(X, asked.weights[0], asked.biases[0]))
-
-
-def test_a_probe_keeps_what_a_first_layer_answered():
-    head = find_head(mlp(6, 5, 4), X)
-    state = head.read()
-    probe = Probe(head, X)
-    answer = probe.first(state)
-    assert probe.first(state.with_weights([state.weights[0], 2 * state.weights[1]])) is answer
-    for other in (
-        state.with_weights([2 * state.weights[0], state.weights[1]]),
-        type(state)(state.weights, (None,) * 2),
-    ):
-        assert not torch.equal(probe.first(other), answer)
 
 
 SOFTMAX = {

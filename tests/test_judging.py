@@ -13,6 +13,7 @@ from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import HeadState
 from src_plugin.judging import GAIN, by_class, count_exemplars, fingerprints, must_rise
+from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 
 EYE = torch.eye(3, dtype=torch.float64)
@@ -28,7 +29,7 @@ def test_classes_count_alike_however_many_samples_they_have():
     head, state = one_layer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
     inputs = torch.cat([EYE[:1].repeat(9, 1), EYE[1:2]])
     classes = torch.tensor([0] * 9 + [2])  # nine of class 0, all right; one of class 2 that is taken for class 1
-    assert by_class(head, state, (inputs, classes), among=(0, 1, 2)) == 0.5
+    assert by_class(Probe(head, inputs), state, classes, among=(0, 1, 2)) == 0.5
 
 
 def test_an_exemplar_counts_once_however_often_it_was_shown():
@@ -67,7 +68,7 @@ def test_a_night_may_take_as_much_as_is_known_by_heart(monkeypatch, asked, decis
 
 def test_outputs_of_classes_never_seen_are_not_chosen():
     head, state = one_layer([[1.0, 0, 0], [9, 9, 9], [0, 0, 1]])
-    assert by_class(head, state, (EYE[[0, 2]], torch.tensor([0, 2])), among=(0, 2)) == 1.0
+    assert by_class(Probe(head, EYE[[0, 2]]), state, torch.tensor([0, 2]), among=(0, 2)) == 1.0
 
 
 def answers_of(model):

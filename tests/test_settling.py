@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from models import mlp, same_bits
+from src_plugin import settling
 from src_plugin.finding import find_head
 from src_plugin.gates import noise_share
-from src_plugin.head import HeadState, Probe
+from src_plugin.head import HeadState
+from src_plugin.probing import Probe
 from src_plugin.settling import align, level, settle, silence
 
 N = 101
@@ -51,6 +53,15 @@ def test_sleep_that_went_too_far_is_taken_back_towards_the_trained_head():
     assert found.other_end == "trained"
     assert found.position == pytest.approx(0.5, abs=0.01)
     assert found.share == pytest.approx(0.5, abs=0.02)
+
+
+def test_no_point_is_tried_after_one_that_none_could_be_nearer_to_balance_than():
+    # Shares of 100 inputs are whole hundredths: a third cannot be met better than by 0.33, which is the second try.
+    shares = iter([0.4, 0.33, 0.1])
+    tried = []
+    found = settling._refine(lambda at: tried.append(at) or next(shares), (0.0, 0.2), (1.0, 0.6), 1 / 3, n=100)
+    assert found[1] == 0.33
+    assert len(tried) == 2
 
 
 def test_a_sleep_that_balanced_everything_by_itself_is_left_as_it_is():
@@ -190,16 +201,25 @@ def wins(head, state, noise):
 def test_levelled_classes_win_equally_often():
     head, state, noise = levelling()
     assert wins(head, state, noise).max() > 0.6
-    levelled = level(head, state, noise=noise, seen=SEEN)
+    levelled = level([Probe(head, noise)], state, seen=SEEN)
     # Not to the last vote: shares are those of a softmax, so that they change smoothly.
     assert wins(head, levelled.state, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
     assert levelled.shares.tolist() == wins(head, levelled.state, noise).tolist()
     assert float(levelled.offsets.mean()) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_noise_in_two_parts_levels_as_noise_in_one():
+    head, state, noise = levelling()
+    whole = level([Probe(head, noise)], state, seen=SEEN)
+    parts = level([Probe(head, noise[:1000]), Probe(head, noise[1000:])], state, seen=SEEN)
+    torch.testing.assert_close(parts.gains, whole.gains)
+    torch.testing.assert_close(parts.offsets, whole.offsets)
+    assert parts.shares.tolist() == whole.shares.tolist()
+
+
 def test_only_outputs_of_seen_classes_are_levelled():
     head, state, noise = levelling()
-    levelled = level(head, state, noise=noise, seen=SEEN).state
+    levelled = level([Probe(head, noise)], state, seen=SEEN).state
     assert same_bits(levelled.weights[0], state.weights[0])
     assert same_bits(levelled.biases[0], state.biases[0])
     for after, before in ((levelled.weights[1], state.weights[1]), (levelled.biases[1], state.biases[1])):
@@ -212,7 +232,7 @@ def test_outputs_come_half_of_the_way_to_equal_spread():
     state.weights[1][2] *= 9.0
     state.biases[1][2] *= 9.0
     before = head.logits(state, noise)[:, list(SEEN)].std(0)
-    levelled = level(head, state, noise=noise, seen=SEEN)
+    levelled = level([Probe(head, noise)], state, seen=SEEN)
     torch.testing.assert_close(levelled.gains, (before.mean() / before).sqrt())
     assert float(levelled.gains[1]) < 1.0 < float(levelled.gains[0])
     assert (levelled.state.biases[1] / state.biases[1])[list(SEEN)].tolist() == pytest.approx(levelled.gains.tolist())
@@ -220,7 +240,7 @@ def test_outputs_come_half_of_the_way_to_equal_spread():
 
 def test_the_offset_is_what_the_mean_hidden_activity_makes_of_the_new_weights():
     head, state, noise = levelling(bias=False)
-    levelled = level(head, state, noise=noise, seen=SEEN)
+    levelled = level([Probe(head, noise)], state, seen=SEEN)
     mean, rows = head.hidden(state, noise).mean(0), list(SEEN)
     added = levelled.state.weights[1][rows] - levelled.gains[:, None] * state.weights[1][rows]
     torch.testing.assert_close(added @ mean, levelled.offsets)
@@ -229,7 +249,7 @@ def test_the_offset_is_what_the_mean_hidden_activity_makes_of_the_new_weights():
 def test_levelling_changes_no_state_it_was_given():
     head, state, noise = levelling()
     before = [t.clone() for t in state.tensors()]
-    level(head, state, noise=noise, seen=SEEN)
+    level([Probe(head, noise)], state, seen=SEEN)
     assert all(same_bits(a, b) for a, b in zip(state.tensors(), before, strict=True))
 
 
@@ -239,7 +259,7 @@ def test_outputs_that_noise_cannot_tell_apart_are_left_alone(case):
     w = -state.weights[0].abs() if case == "silent hidden layer" else state.weights[0]
     out = state.weights[1] if case == "silent hidden layer" else torch.zeros_like(state.weights[1])
     still = state.with_weights([w, out])
-    levelled = level(head, still, noise=noise, seen=SEEN)
+    levelled = level([Probe(head, noise)], still, seen=SEEN)
     assert all(same_bits(a, b) for a, b in zip(levelled.state.weights, still.weights, strict=True))
     assert (levelled.gains.tolist(), levelled.offsets.tolist()) == ([1.0] * 3, [0.0] * 3)
     assert levelled.shares.tolist() == wins(head, still, noise).tolist()
