@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -120,13 +121,16 @@ def check_features(features: Tensor, *, where: str) -> None:
         ConfigError: Some are below zero; the message says which networks to choose.
         DataError: Some are not finite.
     """
-    if not features.isfinite().all():
+    if not features.numel():
+        return
+    lowest, highest = (float(end) for end in features.aminmax())  # NaN, if there is any
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         n = int((~features.isfinite()).any(dim=1).sum())
         raise DataError(
             f"{where}: features of {n} of {len(features)} images are not finite; the weights do not belong to the "
             "network, or are torn: check backbone.weights"
         )
-    if features.numel() and (lowest := features.min().item()) < 0:
+    if lowest < 0:
         raise ConfigError(
             f"{where}: features reach {lowest:.3g}, but a head that sleeps takes its inputs for firing rates, so they "
             f"must not be below zero. Choose a backbone.name that ends in ReLU: {', '.join(RECTIFIED)} and others of "

@@ -38,13 +38,13 @@ def time_extraction(
     workers: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Time both ways to the features of the first training images, in turn, after one batch each to warm up.
+    """Time both ways to the features of the first images, training before test, in turn, after one batch to warm up.
 
     The plain loop keeps features in memory. Extraction is all of it: Lightning's Trainer, checks, SHA-256, and shards
     that are written to a temporary folder and flushed.
 
     Args:
-        images: Its first training images are used.
+        images: Its first images are used: training images, and if that is not enough, test images.
         backbone: Made from `config`.
         config: In which precision features are kept.
         n_images: So many.
@@ -62,23 +62,26 @@ def time_extraction(
     Raises:
         ConfigError: There is nothing to time.
     """
-    n_images = min(n_images, len(images.train))
+    n_images = min(n_images, len(images.train) + len(images.test))
     if n_images < 1 or repeats < 1:
         raise ConfigError(f"{n_images} images {repeats} times is nothing to time; give 1 or more of each")
 
     def extraction(n: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            shards = Shards(
-                Path(folder),
-                "train",
-                labels=tuple(images.train.labels[:n].tolist()),
-                images_per_shard=images_per_shard(batch_size),
-                n_features=backbone.n_features,
-                precision=config.precision,
-            )
+            parts = []
+            for name, some, count in _splits(images, n):
+                shards = Shards(
+                    Path(folder),
+                    name,
+                    labels=tuple(some.labels[:count].tolist()),
+                    images_per_shard=images_per_shard(batch_size),
+                    n_features=backbone.n_features,
+                    precision=config.precision,
+                )
+                parts.append(Part(some, shards, list(range(len(shards)))))
             predict(
                 backbone,
-                [Part(images.train, shards, list(range(len(shards))))],
+                parts,
                 refuse=config.unreadable == "refuse",
                 batch_size=batch_size,
                 workers=workers,
@@ -87,7 +90,8 @@ def time_extraction(
             )
 
     def plain(n: int) -> None:
-        plain_loop(images.train, backbone, n_images=n, batch_size=batch_size, workers=workers, device=device)
+        for _, some, count in _splits(images, n):
+            plain_loop(some, backbone, n_images=count, batch_size=batch_size, workers=workers, device=device)
 
     ways = {"extraction": extraction, "plain": plain}
     for way in ways.values():
@@ -134,6 +138,13 @@ def write_time_record(path: Path, found: Mapping[str, Any], *, config: RunConfig
         "hardware": hardware(found["device"]),
     }
     write_whole(path, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _splits(images: ImageSet, n: int) -> list[tuple[str, Images, int]]:
+    """Return name, images and number of images of the splits that the first `n` images are in."""
+    n_train = min(n, len(images.train))
+    both = [("train", images.train, n_train), ("test", images.test, n - n_train)]
+    return [split for split in both if split[2]]
 
 
 def _ratios(seconds: Mapping[str, Sequence[float]]) -> list[float]:

@@ -33,7 +33,7 @@ from benchmarks.features.backbones import Backbone, check_features
 from benchmarks.features.bar import Bar
 from benchmarks.features.images import CURE, ImageError
 from benchmarks.features.opening import Batch, make_loader
-from benchmarks.features.shards import FullDiskError, Part, Skipped
+from benchmarks.features.shards import DTYPES, FullDiskError, Part, Skipped
 from src_plugin.errors import ConfigError
 
 HALF_MAXIMUM = torch.finfo(torch.float16).max
@@ -106,7 +106,8 @@ class ShardWriter(BasePredictionWriter):
     def __init__(self, *, refuse: bool) -> None:
         super().__init__("batch")
         self._refuse = refuse
-        self._features: list[np.ndarray] = []  # of the shard that is being computed
+        self._features: np.ndarray | None = None  # of the shard that is being computed, as far as it has come
+        self._n_rows = 0
         self._skipped: list[Skipped] = []
 
     def write_on_batch_end(
@@ -125,14 +126,19 @@ class ShardWriter(BasePredictionWriter):
         part, numbers = pl_module.parts[dataloader_idx], list(batch_indices or ())
         check_batch(part, numbers, batch, prediction, refuse=self._refuse)
         self._skipped += [Skipped(image=numbers[place], why=why.removesuffix(CURE)) for place, why in batch.unreadable]
-        stored = torch.float16 if part.shards.precision == "half" else torch.float32
-        self._features.append(prediction.to(stored).cpu().numpy())
         shard = numbers[0] // part.shards.images_per_shard
-        if numbers[-1] + 1 < part.shards.images(shard).stop:
+        images = part.shards.images(shard)
+        if self._features is None:
+            shape = len(images), part.shards.n_features
+            self._features, self._n_rows = np.empty(shape, dtype=DTYPES[part.shards.precision]), 0
+        rows = slice(self._n_rows, self._n_rows + len(prediction))
+        torch.from_numpy(self._features[rows]).copy_(prediction)
+        self._n_rows = rows.stop
+        if numbers[-1] + 1 < images.stop:
             return
         made_by = {"torch": torch.__version__, "device": pl_module.device.type}
-        features, skipped = np.concatenate(self._features), self._skipped
-        self._features, self._skipped = [], []
+        features, skipped = self._features[: self._n_rows], self._skipped
+        self._features, self._skipped = None, []
         try:
             part.shards.write(shard, features, skipped=skipped, made_by=made_by)
         except FullDiskError as error:

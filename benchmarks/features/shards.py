@@ -146,13 +146,17 @@ class Shards:
         Raises:
             DataError: It cannot be written. Nothing of it is left, and shards written before stay.
         """
-        packed = io.BytesIO()
-        np.save(packed, np.ascontiguousarray(features, dtype=DTYPES[self.precision]), allow_pickle=False)
-        content = packed.getvalue()
+        rows = np.ascontiguousarray(features, dtype=DTYPES[self.precision])
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(rows))
+        content = header.getvalue(), rows.reshape(-1).view(np.uint8).data  # as np.save does, without copies
+        digest = hashlib.sha256()
+        for part in content:
+            digest.update(part)
         images, path = self.images(shard), self.path(shard)
         sidecar = Sidecar(
             file=path.name,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=digest.hexdigest(),
             shape=(features.shape[0], features.shape[1]),
             dtype=np.dtype(DTYPES[self.precision]).name,
             first=images.start,
@@ -164,7 +168,7 @@ class Shards:
         text = json.dumps(sidecar.model_dump(), sort_keys=True) + "\n"
         with writing(path):
             self.sidecar(shard).unlink(missing_ok=True)  # a damaged shard is unfinished from here on
-            write_whole(path, content)
+            write_whole(path, *content)
             write_whole(self.sidecar(shard), text.encode())
 
     def survey(self) -> Survey:
