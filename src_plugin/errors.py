@@ -39,11 +39,15 @@ class StimulusError(SRCError, ValueError):
     """The mean input cannot drive a sleep: negative, not finite, or missing."""
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or "; known: ..." if none is near."""
+def did_you_mean(name: object, known: Iterable[str], *, ending: str = "") -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or "; known: ..." if none is near.
+
+    An ending that every known name may have, and this one had, tells nothing of what is near: it is left off both.
+    """
     options = sorted(known)
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(options)}"
+    before = f" before {ending}" if ending else ""
+    return f"; did you mean {near[0] + ending!r}?" if near else f"; known{before}: {', '.join(options)}"
 
 
 def warn_user(message: str) -> None:

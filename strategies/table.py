@@ -243,7 +243,7 @@ def find_row(name: str) -> tuple[Row, str]:
     base, suffix = split_name(name)
     if base not in STRATEGIES:
         known = [*STRATEGIES, *(key + end for key, row in STRATEGIES.items() for end in SUFFIXES if row.sleeps)]
-        hint = f"; known before {suffix}: {', '.join(STRATEGIES)}" if suffix else did_you_mean(name, known)
+        hint = did_you_mean(base, STRATEGIES, ending=suffix) if suffix else did_you_mean(name, known)
         raise ConfigError(f"unknown strategy {name!r}{hint}")
     row = STRATEGIES[base]
     if suffix and not row.sleeps:

@@ -159,7 +159,13 @@ def test_settings_of_the_sleep_arrive() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("naiv", "did you mean 'naive'"), ("naive+scr", r"did you mean 'naive\+src'"), ("+src", "unknown strategy")],
+    [
+        ("naiv", "did you mean 'naive'"),
+        ("naive+scr", r"did you mean 'naive\+src'"),
+        ("repaly+src", r"did you mean 'replay\+src'"),
+        ("q+src", r"known before \+src: agem"),
+        ("+src", "unknown strategy"),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
