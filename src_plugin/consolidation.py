@@ -26,7 +26,7 @@ from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.judging import Judge, Samples, check_samples
 from src_plugin.night import Evening, Facts, pass_night
-from src_plugin.noise import draw_noise
+from src_plugin.noise import draw_noise, how_many
 from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input
@@ -134,12 +134,14 @@ def sleep_head(
     samples: Samples | None = None,
     index: int = 0,
     exemplars: float | None = None,
+    iterations: int | None = None,
     protector: str | None = None,
     backbone_trained: bool = False,
 ) -> SleepReport:
-    """Put a head that was found already to sleep; arguments as in `sleep`, and three of a plugin's.
+    """Put a head that was found already to sleep; arguments as in `sleep`, and four of a plugin's.
 
     `exemplars` says how many different ones of an old class were rehearsed, on average; None counts those in `samples`.
+    `iterations` says how many of them the training since the last sleep had: after a short one less noise is enough.
     `protector` names a plugin that protects what earlier inputs evoke, so that the sleep itself is left out;
     `backbone_trained` is only reported.
     """
@@ -176,7 +178,7 @@ def sleep_head(
         before=before, new=new_classes, old=old_classes, returned=returned_classes,
     )  # fmt: skip
     if old_classes and new_classes and not config.is_pure:
-        evening = _with_noise(evening, generator, facts)
+        evening = _with_noise(evening, how_many(iterations), generator, facts)
 
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
@@ -259,7 +261,7 @@ def _is_levelling(evening: Evening) -> bool:
     return not (evening.config.replay or evening.config.settle)
 
 
-def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) -> Evening:
+def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts: Facts) -> Evening:
     """Draw the noise that outputs are balanced on; notes in `facts` how they answer to it before the night."""
     head, trained, inputs, new = evening.head, evening.trained, evening.inputs, evening.new
     assert new is not None
@@ -269,6 +271,7 @@ def _with_noise(evening: Evening, generator: np.random.Generator, facts: Facts) 
         dtype=trained.weights[0].dtype,
         inputs=inputs,
         hidden=lambda x: head.hidden(trained, x),
+        n=n,
     )
     facts["noise_strength"] = drawn.strength
     if inputs is None or len(inputs) < 2:

@@ -18,6 +18,9 @@ from torch import Tensor
 N_NOISE = 384
 """Vectors per sleep; the first half of them is enough to tell shares."""
 
+SHORT, N_SHORT = 64, 128
+"""Training of fewer iterations is short, and so many vectors are enough after it: under a tenth of its time."""
+
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
 
@@ -45,6 +48,11 @@ class Noise:
 
     vectors: Tensor
     strength: float
+
+
+def how_many(iterations: int | None) -> int:
+    """Return how many vectors a night needs after so many training iterations; None where that is not known."""
+    return N_SHORT if iterations is not None and iterations < SHORT else N_NOISE
 
 
 def draw_noise(

@@ -63,6 +63,7 @@ class Waking:
         self._ends: set[str] = set()  # names of the output layers that earlier experiences had
         self._total: NDArray[np.float64] | None = None
         self._count = 0
+        self._iterations = 0  # since the last sleep
         self._watch = Watch()
         self._hold = NormHold() if holds else None
         self._start()
@@ -160,6 +161,7 @@ class Waking:
                 self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
         self._sum = total if self._sum is None else self._sum + total
         self._n += len(x)
+        self._iterations += 1
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
         classes = targets.detach() if self.ledger.has_classes else None
         self._recent.note(x, classes, seen=self.ledger.seen)
@@ -240,7 +242,7 @@ class Waking:
         """Return what `sleep_head` wants to know of the experience, by its own argument names; see `ClassLedger`."""
         known = self.ledger.knowledge()
         held = {"samples": self._recent.samples, "exemplars": self._recent.exemplars(known["old_classes"])}
-        return {"before": self._before_now(), **held, **known}
+        return {"before": self._before_now(), "iterations": self._iterations, **held, **known}
 
     def forget(self, *, slept: bool) -> None:
         """End the experience: fold it into the running mean, and drop all the rest.
@@ -255,6 +257,7 @@ class Waking:
         self.ledger.close(slept=slept)
         if slept:
             self.before = self._below = None
+            self._iterations = 0
             self._buffers, self._buffers_now = self._buffers_now or self._buffers, None
 
     def let_go(self) -> None:

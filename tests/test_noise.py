@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src_plugin.noise import N_NOISE, draw_noise
+from src_plugin.noise import N_NOISE, N_SHORT, SHORT, draw_noise, how_many
 
 
 def drawn(mean, *, inputs=None, hidden=None, n=20_000, seed=0):
@@ -118,3 +118,8 @@ def test_silent_hidden_units_do_not_break_the_strength():
 def test_without_inputs_or_hidden_units_the_strength_is_a_half():
     assert drawn([0.4] * 50, hidden=lambda x: x).strength == 0.5
     assert drawn([0.4] * 50, inputs=varying(1.0)).strength == 0.5
+
+
+def test_less_noise_is_drawn_only_after_a_training_that_is_known_to_be_short():
+    assert how_many(SHORT - 1) == N_SHORT < N_NOISE
+    assert how_many(SHORT) == how_many(None) == N_NOISE

@@ -34,6 +34,15 @@ def test_the_mean_goes_on_over_experiences(head):
     assert_allclose(waking.mean_input(), torch.cat(seen).double().mean(0), rtol=1e-6)
 
 
+def test_iterations_are_counted_from_one_sleep_to_the_next():
+    model, waking = backbone(), Waking()
+    for slept, expected in ((False, 3), (True, 6), (True, 3)):  # the first experience ends without a sleep
+        for x, y in batches(3):
+            show(waking, model, x, y)
+        assert waking.knowledge()["iterations"] == expected
+        waking.forget(slept=slept)
+
+
 def test_the_mean_of_half_precision_inputs_does_not_lose_samples():
     # In float16 a sum of 4096 ones stays at 2048.
     model, waking = mlp(3, 2).half(), Waking()

@@ -80,11 +80,12 @@ def test_projectors_are_those_of_the_batches_of_each_experience() -> None:
 def test_projectors_see_the_slept_network() -> None:
     x = Points(40, 0).tensors[0]
     wanted = torch.eye(16)
-    for k, strategy in enumerate(train("owm+src", setup(batch_size=80))):
+    how = {"batch_size": 80, "epochs": 40}  # one batch, whose mean is that of all
+    for k, strategy in enumerate(train("owm+src", setup(**how))):
         mean = means_of(strategy.model, x[80 * k : 80 * k + 80])["2"]
         wanted = torch.linalg.inv(torch.linalg.inv(wanted) + torch.outer(mean, mean))
         torch.testing.assert_close(plugin(strategy, OWMPlugin).projectors["2"], wanted, rtol=1e-4, atol=1e-5)
-    assert not equal(list(strategy.model.parameters()), after_each("owm", batch_size=80)[-1])  # there was a sleep
+    assert not equal(list(strategy.model.parameters()), after_each("owm", **how)[-1])  # there was a sleep
 
 
 class Jump(SupervisedPlugin):  # type: ignore[misc]
