@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data import dataset_title
 from benchmarks.metrics import overall_accuracy
-from benchmarks.records import Record
+from benchmarks.records import Record, reports_by_experience
 from benchmarks.tables import group_strategies, sleep_label
 
 matplotlib.use("Agg")
@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 # Okabe & Ito's colours, told apart by colour-blind readers too; yellow is left out, it is pale on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7F6A00", "#5E4FA2", "#8C564B", "#4D4D4D")
-OVERALL, JOINT = "#111111", "#666666"
+OVERALL, JOINT, NIGHT = "#111111", "#666666", "#E8ECF4"
 TITLES = {"digits": "Split-digits", "mnist": "Split-MNIST", "fashion_mnist": "Split-Fashion-MNIST"}
 WIDTH_IN, DPI = 12.0, 150
 SOURCE = "Source"
@@ -42,6 +42,13 @@ def phases(record: Record) -> tuple[list[str], NDArray[np.float64]]:
         return [f"T{i + 1}" for i in range(n)], after
     both = np.stack([np.array(record.accuracy_before_sleep), after], axis=1).reshape(2 * n, -1)
     return [f"{kind}{i + 1}" for i in range(n) for kind in "TS"], both
+
+
+def slept(group: Sequence[Record]) -> list[int]:
+    """Return in how many runs there was a sleep after each experience that was kept: a plugin may stay awake."""
+    reports = [reports_by_experience(record) for record in group]
+    n = len(group[0].accuracy or [])
+    return [sum(report.get(i, {}).get("decision") == "slept" for report in reports) for i in range(n)]
 
 
 def spread_labels(heights: Sequence[float], *, gap: float, floor: float) -> list[float]:
@@ -130,8 +137,10 @@ def _panel(axis: Axes, name: str, group: list[Record], *, joint: float | None) -
         1.0 if has_sleep else 2.0
     )  # trainings stand at the same place in every panel
     if has_sleep:
-        for night in x[1::2]:
-            axis.axvspan(night - 0.5, night + 0.5, color="#E8ECF4", linewidth=0, zorder=0)
+        for k, (night, asleep) in enumerate(zip(x[1::2], slept(group), strict=True)):
+            axis.axvspan(night - 0.5, night + 0.5, color=NIGHT, alpha=asleep / len(group), linewidth=0, zorder=0)
+            if asleep < len(group):
+                names[2 * k + 1] += f"\n{asleep} of {len(group)}"
     ends: list[tuple[float, str, str, bool]] = []
     for j in range(n_experiences):
         first = j * (2 if has_sleep else 1)  # an experience is drawn from its own training on
@@ -201,10 +210,13 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     band = "Mean over seeds, bands from the smallest to the largest. " if counts[-1] > 1 else ""
     has_sleep = any(g[0].config.get("sleep") for g in panels.values())
     sleep = "; S1: after the sleep that follows (shaded)" if has_sleep else ""
+    awake = any(min(slept(g)) < len(g) for g in panels.values() if g[0].config.get("sleep"))
+    number = "\nA number below S2: it slept in so many runs, and stayed awake in the others." if awake else ""
     ticks = f"T1: after training on experience 1{sleep}. "
     figure.supxlabel(
         f"{ticks}{band}\n"
-        "Colours: test images of one experience. Black: all test images, classes still to come included.",
+        "Colours: test images of one experience. Black: all test images, classes still to come included."
+        f"{number}",
         fontsize=10.5,
         color="#444444",
         x=0.01,

@@ -171,6 +171,15 @@ def find_records(folder: Path) -> Iterator[Record]:
         yield read_record(path)
 
 
+def reports_by_experience(record: Record) -> dict[int, dict[str, Any]]:
+    """Return the reports of a run's sleeps by the number, from 0, of the experience that each followed.
+
+    There is one for every `every`-th experience, see `SRCPlugin`.
+    """
+    every = (record.config.get("sleep") or {}).get("every", 1)
+    return {(k + 1) * every - 1: report for k, report in enumerate(record.sleep_reports)}
+
+
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of a tree of mappings by their dotted keys."""
     found: dict[str, Any] = {}

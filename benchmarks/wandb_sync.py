@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks.records import Record, read_record
+from benchmarks.records import Record, read_record, reports_by_experience
 from benchmarks.wandb_logger import PATIENCE, RunLog, is_mirrored
 from benchmarks.wandb_settings import WandbSettings, sending
 from src_plugin.errors import ConfigError, SRCError
-
-
-def reports_by_experience(record: Record) -> dict[int, dict[str, Any]]:
-    """Return the reports of a run's sleeps by the number, from 0, of the experience that each followed.
-
-    There is one for every `every`-th experience, see `SRCPlugin`.
-    """
-    every = (record.config.get("sleep") or {}).get("every", 1)
-    return {(k + 1) * every - 1: report for k, report in enumerate(record.sleep_reports)}
 
 
 def log_record(record: Record, *, path: Path, settings: WandbSettings, picture: Path | None = None) -> str | None:

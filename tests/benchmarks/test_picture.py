@@ -10,7 +10,7 @@ from matplotlib import image
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from benchmarks.picture import draw, phases, spread_labels
+from benchmarks.picture import draw, phases, slept, spread_labels
 from lab_samples import FAILED, finished, make_record
 
 
@@ -25,6 +25,15 @@ def test_without_sleep_there_are_trainings_only() -> None:
     names, values = phases(make_record())
     assert names == ["T1", "T2"]
     np.testing.assert_array_equal(values, [[1.0, 0.0], [1 / 3, 0.8]])
+
+
+def test_nights_are_counted_that_were_kept() -> None:
+    asleep, awake = {"decision": "slept"}, {"decision": "awake"}
+    config = {"sleep": {"preset": "auto"}}
+    records = [make_record(config=config, sleep_reports=reports) for reports in ([asleep, asleep], [asleep, awake])]
+    assert slept(records) == [2, 1]
+    every_second = make_record(config={"sleep": {"preset": "auto", "every": 2}}, sleep_reports=[asleep])
+    assert slept([every_second]) == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks import wandb_sync
+from benchmarks.records import reports_by_experience
 from benchmarks.wandb_logger import is_mirrored, run_id
 from benchmarks.wandb_settings import WandbSettings
-from benchmarks.wandb_sync import reports_by_experience, sync
+from benchmarks.wandb_sync import sync
 from lab_samples import FAILED, make_record
 from src_plugin.errors import SRCError
 from wandb_samples import (
