@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmarks.features.commands import features, pretrain
+from benchmarks.options import check_conditions, check_device, places, wandb_settings
 from src_plugin.errors import SRCError
 
 if TYPE_CHECKING:  # what these import takes seconds, and complains until `main` asks it not to
     from benchmarks.config import RunConfig
-    from benchmarks.loading import Places
     from benchmarks.records import Record
     from benchmarks.suite import Job
-    from benchmarks.wandb_settings import WandbSettings
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
@@ -93,7 +91,7 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.suite import plan_matrix
 
     matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
-    _check_conditions(options)
+    check_conditions(options)
     if options.write is not None:
         between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
     seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
@@ -145,7 +143,7 @@ def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console
     from benchmarks.suite import run_suite
 
     _check_splits(jobs, options)
-    wandb = _wandb(options, beside=options.out, n_runs=len(jobs))
+    wandb = wandb_settings(options, beside=options.out, n_runs=len(jobs))
     if wandb is not None:
         from benchmarks.wandb_settings import announce
 
@@ -153,7 +151,7 @@ def _run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console
     return run_suite(
         jobs,
         console=console,
-        places=_places(options),
+        places=places(options),
         device=options.device,
         threads=options.threads,
         workers=options.workers,
@@ -167,26 +165,7 @@ def _check_splits(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     from benchmarks.loading import check_dataset
 
     for config in {id(job.config): job.config for job in jobs}.values():
-        check_dataset(config, places=_places(options), seeds=options.seeds)
-
-
-def _places(options: argparse.Namespace) -> Places:
-    from benchmarks.loading import Places
-
-    roots = tuple(options.data_root)
-    return Places(roots, options.download, options.features, options.device, options.openers)
-
-
-def _wandb(options: argparse.Namespace, *, beside: Path, n_runs: int = 1) -> WandbSettings | None:
-    """Return where runs are mirrored; None if that is not asked for."""
-    if options.wandb in (None, "disabled"):
-        return None
-    from benchmarks.wandb_settings import WandbSettings, check_sweep
-
-    check_sweep(n_runs)
-
-    mode = None if options.wandb == "auto" else options.wandb
-    return WandbSettings(mode=mode, project=options.wandb_project).decided(beside=beside)
+        check_dataset(config, places=places(options), seeds=options.seeds)
 
 
 def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Namespace) -> None:
@@ -195,37 +174,9 @@ def _check(config: RunConfig, strategies: Sequence[str], options: argparse.Names
     from strategies import find_row
 
     check_dataset(config)
-    _check_conditions(options)
+    check_conditions(options)
     for strategy in strategies:
         find_row(strategy)
-
-
-def _check_conditions(options: argparse.Namespace) -> None:
-    from src_plugin.errors import ConfigError
-
-    if options.threads is not None and options.threads < 1:
-        raise ConfigError(f"--threads must be 1 or more; got {options.threads}")
-    if options.workers is not None and options.workers < 1:
-        raise ConfigError(f"--workers must be 1 or more; got {options.workers}")
-    if options.workers == 1 and options.cluster is not None:
-        raise ConfigError("--workers 1 is this process alone; leave --cluster out, or give more --workers")
-    if any(seed < 0 or seed >= 2**32 for seed in options.seeds):
-        raise ConfigError(f"--seeds must be whole numbers from 0 to 2^32 - 1; got {options.seeds}")
-    for place in (options.out, *options.out.parents):
-        if place.exists() and not place.is_dir():
-            raise ConfigError(f"--out {options.out}: {place} is a file; give a folder for the records")
-    _check_device(options.device)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    from src_plugin.errors import ConfigError
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _table(options: argparse.Namespace, console: Console) -> int:
@@ -263,102 +214,6 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _features(options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.config_files import load_config
-    from benchmarks.loading import check_dataset, load_for
-    from src_plugin.errors import ConfigError
-
-    _check_device(options.device)
-    configs = [load_config(path) for path in options.configs]
-    places = replace(_places(options), repair=options.repair, n_devices=options.devices, n_nodes=options.num_nodes)
-    for config in configs:
-        check_dataset(config)
-        if config.backbone is None or not config.backbone.cached:
-            raise ConfigError(f"{config.name} keeps no features: it has no backbone, or one with cached: false")
-    for config in configs:
-        if options.time is not None:
-            _time_features(config, options, console)
-            continue
-        data = load_for(config, places, console=console)
-        keys = (data.provenance or {})["key"].split("+")
-        for found, key in zip((data, *data.then), keys, strict=True):
-            shapes = f"{tuple(found.train_images.shape)} and {tuple(found.test_images.shape)}"
-            where = options.features / key
-            console.print(
-                f"{config.name}: features {shapes} of {found.name} in {where}", highlight=False, soft_wrap=True
-            )
-    return 0
-
-
-def _time_features(config: RunConfig, options: argparse.Namespace, console: Console) -> None:
-    from benchmarks.features.backbones import build_backbone
-    from benchmarks.features.dataset import check_weights_file
-    from benchmarks.features.extraction_speed import time_extraction, write_time_record
-    from benchmarks.loading import load_images_for
-
-    assert config.backbone is not None
-    check_weights_file(config.backbone)
-    images = load_images_for(config, _places(options))
-    backbone = build_backbone(config.backbone)
-    found = time_extraction(
-        images,
-        backbone,
-        config.backbone,
-        n_images=options.time,
-        repeats=options.turns,
-        workers=options.openers,
-        device=options.device,
-    )
-    if options.time_record is not None:
-        write_time_record(options.time_record, found, config=config)
-    n = len(images.train) + len(images.test)
-    minutes = n / found["extraction"] / 60
-    computing = found["processor_ratio"]
-    alone = "" if computing is None else f", by processor time {computing:.2f}"
-    console.print(
-        f"{config.name}: {found['extraction']:.1f} images/s, the plain loop {found['plain']:.1f} "
-        f"(ratio {found['ratio']:.2f}, in turns {found['ratios'][0]:.2f} to {found['ratios'][-1]:.2f}{alone}); "
-        f"{n:,} images take {minutes:.1f} min",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _pretrain(options: argparse.Namespace, console: Console) -> int:
-    import hashlib
-
-    from benchmarks.features.pretrain import pretrain
-    from benchmarks.features.pretrain_config import load_pretrain_config
-    from benchmarks.loading import load_first
-
-    config = load_pretrain_config(options.config)
-    devices = int(options.devices) if options.devices.lstrip("-").isdigit() else options.devices
-
-    def train(root: Path | None, download: bool) -> Path:
-        return pretrain(
-            config,
-            data_root=root,
-            out=options.out,
-            download=download,
-            accelerator=options.accelerator,
-            devices=devices,
-            strategy=options.strategy,
-            num_nodes=options.num_nodes,
-            workers=options.openers,
-            threads=options.threads,
-            max_seconds=options.max_seconds,
-            resume=not options.restart,
-            wandb=_wandb(options, beside=options.out),
-            console=console,
-        )
-
-    path = load_first(train, options.data_root, download=options.download)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = f"backbone:\n  name: paper_vgg\n  weights: {path}\n  weights_sha256: {digest}"
-    console.print(f"for a config:\n{lines}", soft_wrap=True, highlight=False, markup=False)
-    return 0
-
-
 def _wandb_sync(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.wandb_settings import WandbSettings
     from benchmarks.wandb_sync import sync
@@ -370,13 +225,13 @@ def _wandb_sync(options: argparse.Namespace, console: Console) -> int:
 def _verify(options: argparse.Namespace, console: Console) -> int:
     from benchmarks.verification.verifying import verify
 
-    _check_device(options.device)
+    check_device(options.device)
     return verify(
         options.paths,
         console=console,
         rerun=options.rerun,
         seeds=options.seeds,
-        places=_places(options),
+        places=places(options),
         device=options.device,
         threads=options.threads,
     )
@@ -416,8 +271,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "report": _report,
     "verify": _verify,
     "submit": _submit,
-    "features": _features,
-    "pretrain": _pretrain,
+    "features": features,
+    "pretrain": pretrain,
     "wandb-sync": _wandb_sync,
     "config-reference": _config_reference,
 }
