@@ -105,7 +105,7 @@ def _regimes(options: argparse.Namespace, console: Console) -> int:
         raise SRCError(f"{out} has no records of {options.matrix} with these seeds; without --table-only they are made")
 
     rows = make_rows(matrix, records)
-    for table in make_tables(matrix, rows):
+    for table in make_tables(matrix, rows, width=console.width):
         console.print(table)
     console.print(describe_matrix(records), style="dim", highlight=False)
     draw = {"heat_map": draw_heat_map, "curves": draw_curves}[matrix.draws]

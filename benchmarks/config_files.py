@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.config import RunConfig, Section, SleepSection
 from benchmarks.config_words import annotations_of, choices_of, in_words, section_in
-from benchmarks.yaml_files import CONFIG, read_mapping
+from benchmarks.yaml_files import CONFIG, near_file, read_mapping
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
 
@@ -92,7 +92,10 @@ def _read_chain(path: Path, below: list[Path]) -> list[tuple[Path, dict[str, Any
     refuse_unknown(raw, RunConfig, path, "")
     if parent is None:
         return [(path, raw)]
-    return [*_read_chain(path.parent / str(parent), [*below, path.resolve()]), (path, raw)]
+    above = path.parent / str(parent)
+    if not above.exists():
+        raise ConfigError(f"{path}: extends: there is no config {above}{near_file(above)}")
+    return [*_read_chain(above, [*below, path.resolve()]), (path, raw)]
 
 
 def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path, where: str) -> None:

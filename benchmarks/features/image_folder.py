@@ -102,7 +102,12 @@ def list_files(path: Path) -> Listing:
         return _Folder(path)
     if path.is_file():
         return _Zip(path)
-    beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not path.parent.is_dir():
+        raise DataError(
+            f"there is no {path}, as names are below --data-root unless they begin with /; nor is there a folder "
+            f"{path.parent}"
+        )
+    beside = [file.name for file in path.parent.iterdir()]
     known = [name for name in beside if name.endswith(".zip") or (path.parent / name).is_dir()]
     near = did_you_mean(path.name, known) if known else f"; nor is there a folder or zip in {path.parent}"
     raise DataError(f"there is no {path}, as names are below --data-root unless they begin with /{near}")

@@ -178,6 +178,22 @@ def test_a_mistake_is_answered_with_file_key_what_must_be_there_and_what_was(
         assert word not in said
 
 
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [
+        ("configs/base.yaml", r"there is no folder .*configs, either"),
+        ("bese.yaml", r"did you mean 'base\.yaml'\?"),
+    ],
+)
+def test_a_file_that_is_extended_and_is_not_there_is_named_with_the_one_that_says_so(
+    tmp_path: Path, parent: str, said: str
+) -> None:
+    write(tmp_path, COMPLETE, name="base.yaml")
+    leaf = write(tmp_path, f"extends: {parent}", name="leaf.yaml")
+    with pytest.raises(ConfigError, match=rf"leaf\.yaml: extends: there is no config .*{said}"):
+        load_config(leaf)
+
+
 def test_extends_merges_mappings_and_replaces_the_rest(tmp_path: Path) -> None:
     write(tmp_path, COMPLETE + "name: first", name="base.yaml")
     write(tmp_path, "extends: base.yaml\nmodel: {bias: true}", name="middle.yaml")

