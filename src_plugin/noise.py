@@ -19,7 +19,7 @@ N_NOISE = 384
 """Vectors per sleep; the first half of them is enough to tell shares."""
 
 SHORT, N_SHORT = 64, 128
-"""Training of fewer iterations is short, and so many vectors are enough after it: under a tenth of its time."""
+"""After a training of fewer iterations so many vectors are enough; a night then takes about a tenth of its time."""
 
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
@@ -116,7 +116,7 @@ def _probability(mean_input: NDArray[np.float64], strength: float) -> Tensor:
 def _correlated(inputs: Tensor, *, n: int, generator: np.random.Generator) -> Tensor:
     """Return Gaussians, shape (n, n_0), correlated as the inputs; an input that does not vary gets noise of its own."""
     centred = inputs - inputs.mean(0)
-    spread = (centred.square().sum(0) / (len(inputs) - 1)).sqrt()  # std(0) takes three times as long
+    spread = (centred.square().sum(0) / (len(inputs) - 1)).sqrt()  # std(0) takes ten times as long
     varies = spread > 1e-3 * float(spread.max())
     weights = torch.from_numpy(generator.standard_normal((n, len(inputs)), dtype=np.float32))
     own = torch.from_numpy(generator.standard_normal((n, inputs.shape[1]), dtype=np.float32))
