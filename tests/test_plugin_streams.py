@@ -7,8 +7,10 @@ from torch import nn
 
 from models import changed, copies, global_states
 from plugin_samples import PURE, build, decisions, digits_by_task, digits_stream, own, train
+from src_plugin import consolidation
 from src_plugin.config import SleepConfig
 from src_plugin.errors import HeadNotFoundError
+from src_plugin.noise import N_NOISE, N_SHORT
 from src_plugin.plugin import SRCPlugin
 from src_plugin.waking import ONE_HEAD_PER_TASK
 
@@ -117,12 +119,22 @@ def test_auto_changes_weights_after_new_classes_only(experiences):
 
 def test_classes_that_come_back_are_balanced_against_those_that_stay_away():
     plugin = SRCPlugin()
-    run(plugin, digits_stream((0, 1), (2, 3), (0, 1)), train_epochs=3)
+    run(plugin, digits_stream((0, 1), (2, 3), (0, 1)), train_epochs=6)
     first, second, third = plugin.reports
     assert [r.expected_share for r in (first, second, third)] == [None, 0.5, 0.5]
     assert third.decision == "slept"
     assert third.share_trained > 0.5
+    assert third.share_settled < third.share_trained
     assert third.share_levelled == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("epochs", "n"), [(1, N_SHORT), (30, N_NOISE)])
+def test_less_noise_is_drawn_after_a_short_training(monkeypatch, epochs, n):
+    drawn = []
+    real = consolidation.draw_noise
+    monkeypatch.setattr(consolidation, "draw_noise", lambda *_, **how: drawn.append(how["n"]) or real(*_, **how))
+    run(SRCPlugin(), digits_stream((0, 1), (2, 3)), train_epochs=epochs)
+    assert drawn == [n]
 
 
 # -- one head per task ------------------------------------------------------------------------------------------------
