@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from src_plugin.config import PerLayer, SleepConfig
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.head import Head, HeadState
-from src_plugin.kernel.firing import count_spikes, fire, peak
+from src_plugin.kernel.firing import count_spikes, fire, peak, sum_weights
 from src_plugin.stimulus import draw_spikes
 
 STEPS = 250
@@ -176,7 +176,7 @@ def measure_thresholds(
     spikes = draw_spikes(probability, n_steps=STEPS, generator=generator, patch=config.patch)
     thresholds = []
     for w, scale, rate in zip(weights, scales, rates, strict=True):
-        impulses = scale * (spikes.astype(w.dtype) @ w.T)  # (STEPS, n_post)
+        impulses = scale * sum_weights(spikes, np.ascontiguousarray(w.T))  # (STEPS, n_post)
         impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
         low, high = 0.0, max(peak(impulses, config.decay), float(np.finfo(np.float64).tiny))
         for _ in range(30):

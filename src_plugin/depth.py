@@ -33,8 +33,8 @@ def variation(inputs: Tensor, mean: NDArray[np.float64]) -> float:
     centre = torch.from_numpy(mean)
     single = centre.float()
     total = 0.0
-    for chunk in inputs.split(2048):  # bounded memory, whatever the number of inputs
-        total += float((chunk - single).square_().sum(dtype=torch.float64))
+    for chunk in inputs.split(256):  # small enough for the cache
+        total += float((chunk - single).square_().sum(1).sum(dtype=torch.float64))
     return total / len(inputs) / float(centre.square().sum())
 
 

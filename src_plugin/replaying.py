@@ -47,10 +47,12 @@ def replay(
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
     """
     probability = spike_probability(mean, config)
+    # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
+    fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
     rule: Rule = calibrate(
-        head, trained, probability, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
+        head, fell_asleep, probability, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
     )
-    weights: list[Any] = [w.numpy() for w in trained.weights]
+    weights: list[Any] = [w.numpy() for w in fell_asleep.weights]
     potentials: list[Any] | None = None
     counts = [np.zeros(n, dtype=np.int64) for n in head.sizes]
     ups = np.zeros(len(weights), dtype=np.int64)

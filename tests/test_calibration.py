@@ -14,7 +14,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.finding import find_head
 from src_plugin.kernel import simulate
-from src_plugin.kernel.firing import count_spikes, fire, peak
+from src_plugin.kernel.firing import count_spikes, fire, peak, sum_weights
 from src_plugin.stimulus import draw_spikes
 
 RATES = (0.03, 0.02, 0.05)
@@ -246,14 +246,22 @@ def measure_slowly(weights, probability, *, scales, rates, config, generator):
     return thresholds
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])  # sums in another order
 @pytest.mark.parametrize("changes", TARGETS.values(), ids=TARGETS)
-def test_measured_thresholds_are_those_of_a_plain_loop(changes, dtype):
+def test_measured_thresholds_are_those_of_a_plain_loop(changes, dtype, rtol):
     weights = [p.detach().numpy() for p in mlp(16, 9, 1, 5, bias=False, dtype=dtype).parameters()]
     weights[2][0] = -1.0  # a unit that nothing excites
     settings = {"scales": (1.0, 0.5, 2.0), "rates": RATES, "config": SleepConfig(**changes)}
     thresholds = measure_thresholds(weights, np.full(16, 0.3), **settings, generator=rng(3))
-    assert_allclose(thresholds, measure_slowly(weights, np.full(16, 0.3), **settings, generator=rng(3)), rtol=1e-12)
+    assert_allclose(thresholds, measure_slowly(weights, np.full(16, 0.3), **settings, generator=rng(3)), rtol=rtol)
+
+
+@pytest.mark.parametrize("n_spiking", [0, 1, 3, 4, 7, 9])
+def test_impulses_are_the_weights_of_the_inputs_that_spike(n_spiking):
+    w = np.arange(18.0).reshape(9, 2)
+    spikes = np.zeros((2, 9), dtype=bool)
+    spikes[1, :n_spiking] = True
+    assert_array_equal(sum_weights(spikes, w), [[0.0, 0.0], w[:n_spiking].sum(axis=0)])
 
 
 def test_a_unit_fires_at_its_threshold_and_begins_again_at_rest():

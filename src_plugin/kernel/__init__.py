@@ -130,6 +130,7 @@ def load() -> None:
     """
     weights, spikes = np.ones((1, 1), dtype=np.float32), np.ones((1, 1), dtype=np.bool_)
     simulate([weights], spikes, scales=[1.0], thresholds=[1.0], inc=0.0, dec=0.0)
+    firing.sum_weights(spikes, weights)
     firing.peak(weights, DECAY)
     firing.count_spikes(weights, 1.0, DECAY)
     firing.fire(weights, 1.0, DECAY)

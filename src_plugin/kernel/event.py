@@ -119,7 +119,8 @@ def run(weights: Sequence[Array], spikes: Array, *, potentials: Sequence[Array],
 
 
 @compiled
-def _add_rows(total: NDArray[Any], w: NDArray[Any], rows: NDArray[np.int64]) -> None:
+def add_rows(total: NDArray[Any], w: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Add rows of `w`, shape (n_pre, n), to `total`, shape (n,)."""
     # Plainly: total += w[rows].sum(axis=0); four rows at once, so that `total` is read and written a quarter as often.
     full = len(rows) // 4 * 4
     for k in range(0, full, 4):
@@ -264,7 +265,7 @@ def _sleep(
 
             # I = scale * W s_pre;  I = I - inhibition * mean(I)
             drive[:] = 0
-            _add_rows(drive, w, pre[:n_spikes])
+            add_rows(drive, w, pre[:n_spikes])
             for j in range(n_post):
                 drive[j] *= scale
             if inhibition != 0:

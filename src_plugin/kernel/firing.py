@@ -1,4 +1,4 @@
-"""One layer of the sleeping network without plasticity, for given impulses: how far its units get, and when they fire.
+"""One layer of the sleeping network without plasticity: its impulses, how far its units get, and when they fire.
 
 Per unit and step v = decay * v + I; it fires at v >= threshold, which resets v to 0: the kernel's own rule. Potentials
 are float64 whatever the type of the impulses.
@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from src_plugin.kernel.event import compiled
+from src_plugin.kernel.event import add_rows, compiled
+
+
+@compiled
+def sum_weights(spikes: NDArray[np.bool_], w: NDArray[Any]) -> NDArray[Any]:
+    """Return the sum of the weights of the inputs that spike, shape (steps, n); spikes (steps, n_pre), w (n_pre, n).
+
+    It is spikes @ w, in a time that follows the number of spikes: noise makes few inputs spike in a step.
+    """
+    total = np.zeros((len(spikes), w.shape[1]), dtype=w.dtype)
+    for step in range(len(spikes)):
+        add_rows(total[step], w, np.flatnonzero(spikes[step]))
+    return total
 
 
 @compiled

@@ -184,7 +184,7 @@ def test_event_is_compiled_once_per_float_type():
 
 def test_what_is_loaded_beforehand_is_all_that_a_sleep_in_float32_needs():
     def compiled():
-        functions = (event._sleep, firing.peak, firing.count_spikes, firing.fire)
+        functions = (event._sleep, firing.sum_weights, firing.peak, firing.count_spikes, firing.fire)
         return [sum("float32" in str(signature) for signature in f.signatures) for f in functions]
 
     load()
