@@ -315,7 +315,7 @@ LATER_STREAM_FIELDS: dict[str, Any] = {
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 
-LATER_SLEEP_FIELDS: dict[str, Any] = {"new_classes_gate": True}
+LATER_SLEEP_FIELDS: dict[str, Any] = {"new_classes_gate": True, "hidden_gate": True}
 """The same of `SleepConfig`."""
 
 REPLAY_FIELDS = (

@@ -62,6 +62,8 @@ class SleepConfig:
         first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
         new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
             ask.
+        hidden_gate: Level only where the head is a single layer: it has no hidden units to replay with, and no weights
+            that settling would have to bring back. Asked where stages A and C are both on.
     """
 
     steps: int | tuple[int, ...] = 800
@@ -93,6 +95,7 @@ class SleepConfig:
     balance_gate: bool = True
     first_gate: bool = True
     new_classes_gate: bool = True
+    hidden_gate: bool = True
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples and refuse what cannot be meant."""
@@ -138,7 +141,7 @@ class SleepConfig:
             ok = isinstance(self.thresholds, tuple) and bool(self.thresholds)
             ok = ok and all(isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in self.thresholds)
             _check(ok, "thresholds", self.thresholds, "None, or one number per layer, 0 or more")
-        gates = ("rehearsal_gate", "balance_gate", "first_gate", "new_classes_gate")
+        gates = ("rehearsal_gate", "balance_gate", "first_gate", "new_classes_gate", "hidden_gate")
         for name in ("normalise", "replay", "settle", "level", *gates):
             value = getattr(self, name)
             _check(isinstance(value, bool), name, value, "true or false")

@@ -189,21 +189,25 @@ def sleep_head(
         x, y = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
         shown = Probe(head, x.to(trained.weights[0].dtype))
         judge = Judge(shown, y, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
-    nights = [evening]
-    if judge is not None and config.level and not _is_levelling(evening):
-        nights.append(_levelling(evening))
+    shallow = gates.no_hidden_units(config, n_layers=len(head.layers), old_classes=old_classes)
+    nights = [evening] if shallow is None else [_levelling(evening, shallow.reason)]
+    if judge is not None and config.level and not _is_levelling(nights[0]):
+        nights.append(_levelling(evening, "too few samples were right after it"))
+    is_balanced = False
     for verdict in (
         gates.no_new_classes(config, new_classes) if old_classes else None,
         gates.protected(config, protector),
         gates.rehearsed(config, recall, judged=judge is not None),
         gates.balanced(config, share=facts.get("share_trained"), expected=facts.get("expected_share")),
+        shallow,
     ):
         if verdict is None:
             continue
         reason = verdict.reason
         strength *= verdict.strength
         if verdict.gate == "balance_gate":  # whole classes may be out of balance all the same, if samples can judge
-            nights = nights[1:] if judge is not None else []
+            is_balanced = True
+            nights = [] if judge is None or not config.level else [_levelling(evening, "the outputs are levelled only")]
         if verdict.closed and (verdict.gate != "balance_gate" or not nights):
             return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
 
@@ -211,7 +215,7 @@ def sleep_head(
     if passed is None:
         tried = f"neither {' nor '.join(map(_name, nights))}" if len(nights) > 1 else f"not even {_name(nights[0])}"
         reason = f"{reason}; samples say that {tried} helped, so nothing is changed"
-        gate = "rehearsal_gate" if nights[0] is evening else "balance_gate"
+        gate = "balance_gate" if is_balanced else "rehearsal_gate"
         return SleepReport("awake", reason, gate=gate, **facts, seconds=time.perf_counter() - started)
     state, done = passed
     facts["skipped"].update(done.pop("skipped"))
@@ -236,11 +240,7 @@ def _go_through(
         state, done = pass_night(night, **how)
         if judge is None:
             return state, done
-        levelled = _is_levelling(night)
-        if levelled:
-            why = "too few samples were right after it" if night is not nights[0] else "the outputs are levelled only"
-            done["skipped"] = dict.fromkeys(("replay", "settle"), why)
-        is_kept, told = judge.hear(state, must_gain=levelled)
+        is_kept, told = judge.hear(state, must_gain=_is_levelling(night))
         verdict = {"night": _name(night), "after": told["samples_after"], "asked": told["must_rise"], "kept": is_kept}
         facts.update(told, verdicts=[*facts.get("verdicts", ()), verdict])
         if is_kept:
@@ -252,9 +252,9 @@ def _name(night: Evening) -> str:
     return "levelling alone" if _is_levelling(night) else "the night"
 
 
-def _levelling(evening: Evening) -> Evening:
+def _levelling(evening: Evening, why: str) -> Evening:
     """Return the same evening before a night in which outputs are levelled only."""
-    return replace(evening, config=replace(evening.config, replay=False, settle=False))
+    return replace(evening, config=replace(evening.config, replay=False, settle=False), why_off=why)
 
 
 def _is_levelling(evening: Evening) -> bool:

@@ -36,6 +36,7 @@ class Evening:
         new: Outputs of its classes; None where that is not known.
         old: Outputs of the classes they stand against; empty if there are none.
         returned: Those of `new` that came back.
+        why_off: What the report says of stages that the config leaves out.
         some: The head and binary inputs to tell shares by; None where there is nothing to balance.
         rest: The head and as many more, which outputs are levelled on besides.
     """
@@ -49,6 +50,7 @@ class Evening:
     new: tuple[int, ...] | None
     old: tuple[int, ...]
     returned: tuple[int, ...]
+    why_off: str = "switched off"
     some: Probe | None = None
     rest: Probe | None = None
 
@@ -83,7 +85,7 @@ def pass_night(
     elif config.replay:
         facts["skipped"]["replay"] = "its strength is 0"
     else:
-        facts["skipped"]["replay"] = "switched off"
+        facts["skipped"]["replay"] = evening.why_off
 
     if not evening.old and config.first_gate and config.replay:
         if inputs is None or len(inputs) == 0:
@@ -100,7 +102,7 @@ def _settle(evening: Evening, slept: HeadState, facts: Facts) -> HeadState:
     why = _why_not(evening)
     before, trained, some, new = evening.before, evening.trained, evening.some, evening.new
     if not evening.config.settle:
-        facts["skipped"]["settle"] = "switched off"
+        facts["skipped"]["settle"] = evening.why_off
     elif why or before is None or some is None or new is None:
         facts["skipped"]["settle"] = why or "the weights before the experience were not given"
     else:

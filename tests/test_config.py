@@ -38,6 +38,7 @@ REFUSED = {
     "balance_gate": [1, None],
     "first_gate": [1, None],
     "new_classes_gate": [1, None],
+    "hidden_gate": [0, "off"],
 }
 
 ACCEPTED = {

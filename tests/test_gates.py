@@ -13,6 +13,7 @@ from src_plugin.gates import (
     balanced,
     expected_share,
     keep_first,
+    no_hidden_units,
     no_new_classes,
     noise_share,
     protected,
@@ -74,6 +75,29 @@ def test_without_new_classes_nothing_can_be_balanced():
 @pytest.mark.parametrize(("config", "new"), [(ON, (1,)), (ON, None), (PURE, ())], ids=["some", "unknown", "pure"])
 def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
     assert no_new_classes(config, new) is None
+
+
+def test_a_head_of_one_layer_is_only_levelled_and_only_against_earlier_classes():
+    verdict = no_hidden_units(ON, n_layers=1, old_classes=(0,))
+    assert (verdict.strength, verdict.closed, verdict.gate) == (0.0, False, "hidden_gate")
+    assert verdict.reason.startswith("levels only: a head of one layer")
+    first = no_hidden_units(ON, n_layers=1, old_classes=())
+    assert (first.strength, first.closed, first.gate) == (0.0, True, "hidden_gate")
+
+
+@pytest.mark.parametrize(
+    ("config", "n_layers"),
+    [
+        (ON, 2),
+        (SleepConfig(hidden_gate=False), 1),
+        (SleepConfig(replay=False), 1),
+        (SleepConfig(level=False), 1),
+        (PURE, 1),
+    ],
+    ids=["hidden units", "gate off", "the rival", "no levelling", "pure"],
+)
+def test_hidden_units_or_a_choice_of_stages_pass_that_gate(config, n_layers):
+    assert no_hidden_units(config, n_layers=n_layers, old_classes=(0,)) is None
 
 
 def test_a_network_that_rehearses_well_stays_awake_where_nothing_can_judge_the_night():
