@@ -7,7 +7,6 @@ Every stage works on copies; the head's own parameters are written once, at the 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +18,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from src_plugin import gates
+from src_plugin.arguments import as_array, check_classes, check_recall, head_of_mean
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
-from src_plugin.errors import ConfigError, HeadNotFoundError
+from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.judging import Judge, Samples, check_samples
@@ -30,7 +30,6 @@ from src_plugin.noise import draw_noise, how_many
 from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input
-from src_plugin.tracing import UNITS
 
 
 def sleep(
@@ -96,11 +95,11 @@ def sleep(
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
     """
     config = as_config(config)
-    recall = _check_recall(recall, samples)
-    mean = _as_array(mean_input)
+    recall = check_recall(recall, samples)
+    mean = as_array(mean_input)
     check_mean_input(mean)
     if head is None and example is None:
-        found = _head_of_mean(module, mean)
+        found = head_of_mean(module, mean)
     else:
         found = find_head(module, *([] if example is None else [example]), head=head)
     return sleep_head(
@@ -158,7 +157,7 @@ def sleep_head(
     check_finite(head)
     check_mean_input(mean, n_inputs=head.sizes[0])
     if not config.is_pure:
-        _check_classes(head, new_classes, old_classes, returned_classes)
+        check_classes(head, new_classes, old_classes, returned_classes)
     if inputs is not None:
         inputs = inputs.detach().to("cpu")
         if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
@@ -301,63 +300,3 @@ def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[i
     if new is None:
         return "it is not known which classes are new, so no gate could tell"
     return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
-
-
-def _check_recall(recall: Any, samples: object) -> float | None:
-    try:  # a number of any library, e.g. (answers == y).float().mean()
-        value = None if recall is None else math.nan if isinstance(recall, str) else float(recall)
-    except (TypeError, ValueError, RuntimeError):
-        value = math.nan
-    if value is not None and not 0 <= value <= 1:
-        raise ConfigError(f"recall={recall!r}: recall must be a fraction in [0, 1], or None without rehearsal")
-    if samples is not None and recall is None:
-        raise ConfigError(
-            "samples judge the sleep of a rehearsing network, and recall says how well it rehearses: give recall, too, "
-            "the share of them that training classified rightly"
-        )
-    return value
-
-
-def _check_classes(
-    head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...], returned_classes: tuple[int, ...]
-) -> None:
-    both = sorted(set(new_classes or ()) & set(old_classes))
-    if both:
-        raise ConfigError(f"classes {both} are given as new and as old: a class is new only until the sleep after it")
-    unlisted = sorted(set(returned_classes) - set(new_classes or ()))
-    if unlisted:
-        raise ConfigError(
-            f"classes {unlisted} are given as returned and not as new: returned_classes are those of new_classes that "
-            "came back"
-        )
-    missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
-    if missing:
-        raise ConfigError(
-            f"classes {missing} have no output: the head {head.names} has {head.sizes[-1]} outputs. Give class numbers "
-            "from 0, or choose pure SRC, which needs none: SleepConfig.preset('src_only')"
-        )
-
-
-def _as_array(mean_input: ArrayLike | Tensor) -> NDArray[np.float64]:
-    if isinstance(mean_input, Tensor):
-        return mean_input.detach().cpu().double().numpy().copy()
-    return np.array(mean_input, dtype=np.float64)
-
-
-def _head_of_mean(module: nn.Module, mean: NDArray[np.float64]) -> Head:
-    """Find the head of a module that takes the mean itself as an input."""
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    linears = [part for part in leaves if isinstance(part, nn.Linear)]
-    if linears and all(isinstance(part, UNITS) for part in leaves):  # the module is a head from end to end
-        check_mean_input(mean, n_inputs=linears[0].in_features)
-    parameter = next(module.parameters(), torch.zeros(0))
-    example = torch.from_numpy(mean)[None].to(parameter.device, parameter.dtype)
-    try:
-        return find_head(module, example)
-    except HeadNotFoundError:
-        raise
-    except Exception as error:
-        raise HeadNotFoundError(
-            f"{type(module).__name__} does not take its mean input, shape {tuple(example.shape)}, as an input "
-            f"({error}); give a batch that it takes, sleep(..., example=x), or name the head: head='classifier'"
-        ) from error
