@@ -9,13 +9,17 @@ from textwrap import fill
 import matplotlib
 import numpy as np
 
-from benchmarks.matrix import AUTO, DATASETS, NAIVE, Row, by_dataset
+from benchmarks.matrix import AUTO, DATASETS, NAIVE, ONLY, Row, by_dataset
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-LINES = {NAIVE: ("without sleep", "#E69F00", "o"), AUTO: ("with sleep", "#0072B2", "s")}
+LINES = {
+    NAIVE: ("without sleep", "#E69F00", "o"),
+    ONLY: ("SRC only", "#009E73", "^"),
+    AUTO: ("with sleep", "#0072B2", "s"),
+}
 """Method -> what people read, colour (Okabe & Ito), marker."""
 
 WIDTH_IN, HEIGHT_IN, DPI = 5.6, 4.4, 150
@@ -47,7 +51,8 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Pa
         axis.grid(axis="y", color="#E2E2E2", linewidth=0.8)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=10, loc="lower right")
+        if axis.lines:
+            axis.legend(frameon=False, fontsize=10, loc="lower right")
     figure.suptitle(title, fontsize=14, x=0.01, ha="left")
     figure.supxlabel(
         "Test images of all classes after the last experience. Mean over seeds, bands from the smallest to the "

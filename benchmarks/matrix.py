@@ -20,13 +20,13 @@ from benchmarks.records import Record, Seconds, config_hash
 from benchmarks.regimes import Cell, Matrix
 from benchmarks.tables import describe, percent
 
-NAIVE, AVERAGE, RIVAL, AUTO, JOINT = "naive", "average", "naive+settle", "naive+src", "joint"
+NAIVE, AVERAGE, RIVAL, ONLY, AUTO, JOINT = "naive", "average", "naive+settle", "naive+only", "naive+src", "joint"
 METHODS = {
     NAIVE: "naive",
     AVERAGE: "average",
     RIVAL: "settle + level",
     "naive+level": "level",
-    "naive+only": "SRC only",
+    ONLY: "SRC only",
     AUTO: "auto",
     JOINT: "joint",
 }
