@@ -24,7 +24,7 @@ from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
-from src_plugin.judging import Judge, Samples, check_samples
+from src_plugin.judging import Judge, Samples, check_samples, merge_repeated
 from src_plugin.night import Evening, Facts, pass_night
 from src_plugin.noise import draw_noise, how_many
 from src_plugin.probing import Probe
@@ -186,8 +186,9 @@ def sleep_head(
     judge = None
     if samples is not None and recall is not None and config.rehearsal_gate:
         x, y = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
+        x, y, times = merge_repeated(x, y)
         shown = Probe(head, x.to(trained.weights[0].dtype))
-        judge = Judge(shown, y, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
+        judge = Judge(shown, y, times, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
     shallow = gates.no_hidden_units(config, n_layers=len(head.layers), old_classes=old_classes)
     nights = [evening] if shallow is None else [_levelling(evening, shallow.reason)]
     if judge is not None and config.level and not _is_levelling(nights[0]):

@@ -49,6 +49,27 @@ def fingerprints(inputs: Tensor) -> Tensor:
     return (inputs.to(torch.bfloat16).double() @ weights).float()
 
 
+def merge_repeated(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each different sample once: few exemplars fill many batches, and one answer tells for all of its copies.
+
+    Args:
+        inputs: Inputs of the head, shape (n, n_0).
+        classes: Their classes, shape (n,).
+
+    Returns:
+        Inputs, shape (m, n_0), and classes, shape (m,), in the order in which they came first, and how often each was
+        among the samples, shape (m,).
+    """
+    pairs = torch.stack([classes.double(), fingerprints(inputs).double()], dim=1)
+    _, group = pairs.unique(dim=0, return_inverse=True)
+    n = len(classes)
+    first = torch.full((n,), n).scatter_reduce(0, group, torch.arange(n), "amin")[group]  # of each sample's likes
+    alike = (inputs == inputs[first]).all(dim=1)  # a fingerprint may err
+    first = torch.where(alike, first, torch.arange(n))
+    kept, times = first.unique(return_counts=True)
+    return inputs[kept], classes[kept], times
+
+
 def count_exemplars(prints: Tensor, classes: Tensor, *, old: tuple[int, ...]) -> float:
     """Return how many different exemplars an old class has, on average.
 
@@ -80,8 +101,9 @@ class Judge:
     """Tells by samples whether a night is kept.
 
     Attributes:
-        shown: The head, and its inputs from samples of old and of new classes.
+        shown: The head, and its inputs from different samples of old and of new classes.
         classes: Of these samples, shape (n,).
+        times: How often each was among the samples, shape (n,).
         trained: The head's parameters before the night.
         recall: Share of rehearsed samples that training classified rightly.
         old: Classes learnt earlier.
@@ -91,6 +113,7 @@ class Judge:
 
     shown: Probe
     classes: Tensor
+    times: Tensor
     trained: HeadState
     recall: float
     old: tuple[int, ...]
@@ -104,15 +127,15 @@ class Judge:
             state: The parameters after the night.
             must_gain: The accuracy has to rise, if ever so little, whatever is known by heart.
         """
-        classes, exemplars = self.classes, self.exemplars
+        classes, times, exemplars = self.classes, self.times, self.exemplars
         if exemplars is None:
             exemplars = count_exemplars(fingerprints(self.shown.inputs), classes, old=self.old)
-        n_old = int(torch.isin(classes, torch.tensor(self.old)).sum())
+        n_old = int(times[torch.isin(classes, torch.tensor(self.old))].sum())
         among = tuple(sorted({*self.old, *self.new}))
-        now, then = (by_class(self.shown, point, classes, among=among) for point in (self.trained, state))
+        now, then = (by_class(self.shown, point, classes, times, among=among) for point in (self.trained, state))
         asked = must_rise(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
         told = {
-            "samples": [n_old, len(classes) - n_old],
+            "samples": [n_old, int(times.sum()) - n_old],
             "exemplars": exemplars,
             "must_rise": 0.0 if must_gain else asked,
             "samples_trained": now,
@@ -121,19 +144,21 @@ class Judge:
         return then > now if must_gain else then - now >= asked, told
 
 
-def by_class(shown: Probe, state: HeadState, classes: Tensor, *, among: tuple[int, ...]) -> float:
+def by_class(shown: Probe, state: HeadState, classes: Tensor, times: Tensor, *, among: tuple[int, ...]) -> float:
     """Return the mean over classes of the share of samples that are classified rightly.
 
     Args:
         shown: The head, and inputs to show it.
         state: Its parameters.
         classes: Of the inputs, shape (n,).
+        times: How often each input counts, shape (n,).
         among: Outputs among which is chosen, ascending.
     """
     columns = torch.tensor(among)
     answers = columns[shown.logits(state)[:, columns].argmax(1)]
-    right = (answers == classes).double()
-    return float(torch.stack([right[classes == c].mean() for c in classes.unique()]).mean())
+    right = (answers == classes) * times
+    rows = [classes == c for c in classes.unique()]
+    return float(torch.stack([right[own].sum().double() / times[own].sum() for own in rows]).mean())
 
 
 def check_samples(samples: object, *, n_inputs: int, old: tuple[int, ...], new: tuple[int, ...]) -> Samples:

@@ -12,7 +12,7 @@ from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import HeadState
-from src_plugin.judging import GAIN, by_class, count_exemplars, fingerprints, must_rise
+from src_plugin.judging import GAIN, by_class, count_exemplars, fingerprints, merge_repeated, must_rise
 from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 
@@ -29,7 +29,28 @@ def test_classes_count_alike_however_many_samples_they_have():
     head, state = one_layer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
     inputs = torch.cat([EYE[:1].repeat(9, 1), EYE[1:2]])
     classes = torch.tensor([0] * 9 + [2])  # nine of class 0, all right; one of class 2 that is taken for class 1
-    assert by_class(Probe(head, inputs), state, classes, among=(0, 1, 2)) == 0.5
+    assert by_class(Probe(head, inputs), state, classes, torch.ones(10), among=(0, 1, 2)) == 0.5
+    merged, own, times = merge_repeated(inputs, classes)
+    assert (own.tolist(), times.tolist()) == ([0, 2], [9, 1])
+    assert by_class(Probe(head, merged), state, own, times, among=(0, 1, 2)) == 0.5
+
+
+def test_a_sample_that_came_three_times_counts_three_times():
+    head, state = one_layer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    inputs, classes = EYE[[0, 1, 0, 0, 2]], torch.tensor([0, 0, 0, 0, 2])
+    merged, own, times = merge_repeated(inputs, classes)
+    assert torch.equal(merged, EYE[[0, 1, 2]])
+    assert (own.tolist(), times.tolist()) == ([0, 0, 2], [3, 1, 1])
+    assert by_class(Probe(head, merged), state, own, times, among=(0, 1, 2)) == (0.75 + 1) / 2
+
+
+def test_equal_inputs_of_two_classes_and_inputs_of_one_fingerprint_stay_apart(monkeypatch):
+    x = EYE[[0, 0, 1]]
+    assert merge_repeated(x, torch.tensor([0, 1, 1]))[2].tolist() == [1, 1, 1]
+    monkeypatch.setattr("src_plugin.judging.fingerprints", lambda inputs: torch.zeros(len(inputs)))
+    inputs, _, times = merge_repeated(EYE[[0, 1, 0, 1]], torch.zeros(4, dtype=torch.int64))
+    assert torch.equal(inputs, EYE[[0, 1, 1]])  # what is not like the first of its likes is not merged at all
+    assert times.tolist() == [2, 1, 1]
 
 
 def test_an_exemplar_counts_once_however_often_it_was_shown():
@@ -68,7 +89,7 @@ def test_a_night_may_take_as_much_as_is_known_by_heart(monkeypatch, asked, decis
 
 def test_outputs_of_classes_never_seen_are_not_chosen():
     head, state = one_layer([[1.0, 0, 0], [9, 9, 9], [0, 0, 1]])
-    assert by_class(Probe(head, EYE[[0, 2]]), state, torch.tensor([0, 2]), among=(0, 2)) == 1.0
+    assert by_class(Probe(head, EYE[[0, 2]]), state, torch.tensor([0, 2]), torch.ones(2), among=(0, 2)) == 1.0
 
 
 def answers_of(model):
