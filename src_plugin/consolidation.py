@@ -181,7 +181,8 @@ def sleep_head(
 
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
-    strength = _depth(config, mean, inputs, facts)
+    shallow = gates.no_hidden_units(config, n_layers=len(head.layers), old_classes=old_classes)
+    strength = 0.0 if shallow is not None else _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
     if samples is not None and recall is not None and config.rehearsal_gate:
@@ -189,7 +190,6 @@ def sleep_head(
         x, y, times = merge_repeated(x, y)
         shown = Probe(head, x.to(trained.weights[0].dtype))
         judge = Judge(shown, y, times, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
-    shallow = gates.no_hidden_units(config, n_layers=len(head.layers), old_classes=old_classes)
     nights = [evening] if shallow is None else [_levelling(evening, shallow.reason)]
     if judge is not None and config.level and not _is_levelling(nights[0]):
         nights.append(_levelling(evening, "too few samples were right after it"))

@@ -241,11 +241,7 @@ def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) ->
     gains = torch.where(spread > 0, (spread.mean() / spread).sqrt(), gains)
     outputs = gains * outputs
     width = float(outputs.std())
-    for t in range(ROUNDS):
-        share = torch.softmax((outputs + offsets) * (10.0 / width), dim=1).mean(0)
-        excess = (len(rows) * share - 1.0).clamp(-1.0, 1.0)
-        offsets -= 0.5 * width * 0.9**t * excess
-    offsets -= offsets.mean()
+    offsets = _even_out(outputs.double() * (10.0 / width)).to(outputs.dtype) * (width / 10.0)
     levelled = weight.clone()
     levelled[rows] = gains[:, None] * weight[rows] + offsets[:, None] * mean_hidden / energy
     if bias is not None:
@@ -254,6 +250,22 @@ def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) ->
     outputs += (hidden @ mean_hidden / energy)[:, None] * offsets  # what the offsets came to, written into weights
     state = HeadState((*state.weights[:-1], levelled), (*state.biases[:-1], bias))
     return Levelled(state, gains, offsets, _shares(outputs))
+
+
+def _even_out(outputs: Tensor) -> Tensor:
+    """Return offsets, of mean 0, under which all columns of outputs, shape (n, k), get the same share of a softmax.
+
+    In float64: with e = exp(outputs) the softmax under offsets o is e * exp(o) / sum(e * exp(o)), so that a round costs
+    two products with a matrix instead of n * k exponentials.
+    """
+    n, k = outputs.shape
+    heights = (outputs - outputs.amax(1, keepdim=True)).exp()
+    offsets = torch.zeros(k, dtype=outputs.dtype)
+    for t in range(ROUNDS):
+        lift = offsets.exp()
+        share = lift * (heights.T @ (1.0 / (heights @ lift))) / n
+        offsets -= 5.0 * 0.9**t * (k * share - 1.0).clamp(-1.0, 1.0)
+    return offsets - offsets.mean()
 
 
 def _shares(outputs: Tensor) -> Tensor:
