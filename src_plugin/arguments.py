@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,18 @@ def check_recall(recall: Any, samples: object) -> float | None:
     return value
 
 
+def as_classes(given: Any, name: str) -> tuple[int, ...]:
+    """Return class numbers, each once and ascending.
+
+    Raises:
+        ConfigError: They are no list of whole numbers.
+    """
+    try:
+        return tuple(sorted({operator.index(number) for number in given}))
+    except TypeError:
+        raise ConfigError(f"{name}={given!r}: give a list of class numbers, e.g. {name}=[0, 1]") from None
+
+
 def check_classes(
     head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...], returned_classes: tuple[int, ...]
 ) -> None:
@@ -57,7 +70,7 @@ def check_classes(
     missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
     if missing:
         raise ConfigError(
-            f"classes {missing} have no output: the head {head.names} has {head.sizes[-1]} outputs. Give class numbers "
+            f"classes {missing} have no output: the head {head.label} has {head.sizes[-1]} outputs. Give class numbers "
             "from 0, or choose pure SRC, which needs none: SleepConfig.preset('src_only')"
         )
 

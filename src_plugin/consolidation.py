@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from src_plugin import gates
-from src_plugin.arguments import as_array, check_classes, check_recall, head_of_mean
+from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError
@@ -88,8 +88,8 @@ def sleep(
         HeadNotFoundError: No head can be found, or it cannot be changed.
         WeightsError: Parameters of the head are not finite.
         StimulusError: The mean input is negative, not finite, silent, or of the wrong length.
-        ConfigError: Numbers per layer that do not fit the head; unknown classes; recall or samples that cannot be
-            meant.
+        ConfigError: Numbers per layer that do not fit the head; unknown classes, or no list of class numbers; recall or
+            samples that cannot be meant.
 
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods. Settling and levelling are additions of this project.
@@ -108,9 +108,9 @@ def sleep(
         config,
         generator=as_generator(generator),
         before=before,
-        new_classes=None if new_classes is None else tuple(sorted(set(new_classes))),
-        old_classes=tuple(sorted(set(old_classes or ()))),
-        returned_classes=tuple(sorted(set(returned_classes))),
+        new_classes=None if new_classes is None else as_classes(new_classes, "new_classes"),
+        old_classes=() if old_classes is None else as_classes(old_classes, "old_classes"),
+        returned_classes=as_classes(returned_classes, "returned_classes"),
         recall=recall,
         inputs=inputs,
         samples=samples,
@@ -162,14 +162,14 @@ def sleep_head(
         inputs = inputs.detach().to("cpu")
         if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
             raise ConfigError(
-                f"inputs have shape {tuple(inputs.shape)}; the head {list(head.names)} takes (n, {head.sizes[0]})"
+                f"inputs have shape {tuple(inputs.shape)}; the head {head.label} takes (n, {head.sizes[0]})"
             )
     trained = head.read()
     if before is not None and not isinstance(before, HeadState):
         raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
     if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in trained.weights]:
         raise ConfigError(
-            f"before has {len(before.weights)} layers and the head {list(head.names)} has {len(head.layers)}: it must "
+            f"before has {len(before.weights)} layers and the head {head.label} has {len(head.layers)}: it must "
             "be a copy of the same head, find_head(...).read()"
         )
     evening = Evening(
@@ -181,7 +181,7 @@ def sleep_head(
 
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
-    shallow = gates.no_hidden_units(config, n_layers=len(head.layers), old_classes=old_classes)
+    shallow = gates.no_hidden_units(config, n_layers=len(head.layers))
     strength = 0.0 if shallow is not None else _depth(config, mean, inputs, facts)
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
@@ -210,6 +210,12 @@ def sleep_head(
             nights = [] if judge is None or not config.level else [_levelling(evening, "the outputs are levelled only")]
         if verdict.closed and (verdict.gate != "balance_gate" or not nights):
             return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
+
+    if evening.some is None and not (nights[0].config.replay and strength > 0):
+        why = _why_unbalanced(new_classes, old_classes)
+        reason = f"without the sleep itself nothing is left to do: {why}" if shallow is None else f"{reason}; {why}"
+        gate = None if shallow is None else shallow.gate
+        return SleepReport("awake", reason, gate=gate, **facts, seconds=time.perf_counter() - started)
 
     passed = _go_through(nights, judge, facts, n_steps=n_steps, strength=strength, generator=generator)
     if passed is None:
@@ -293,6 +299,13 @@ def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None
         return UNMEASURED
     facts["input_variation"] = variation(inputs, mean)
     return measured_depth(facts["input_variation"])
+
+
+def _why_unbalanced(new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:
+    """Say why there are no classes that outputs could be balanced between."""
+    if new is None:
+        return "it is not known which classes are new (new_classes)"
+    return "there are no earlier classes (old_classes)" if not old else "there are no new classes (new_classes)"
 
 
 def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:

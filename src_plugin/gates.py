@@ -53,7 +53,7 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
     return Verdict(0.0, "no new classes in this experience", closed=True, gate="new_classes_gate")
 
 
-def no_hidden_units(config: SleepConfig, *, n_layers: int, old_classes: tuple[int, ...]) -> Verdict | None:
+def no_hidden_units(config: SleepConfig, *, n_layers: int) -> Verdict | None:
     """Level only where the head is a single layer.
 
     It has no hidden weights that later classes could have moved: what an output answers changes by its own row alone,
@@ -62,12 +62,9 @@ def no_hidden_units(config: SleepConfig, *, n_layers: int, old_classes: tuple[in
     Args:
         config: `hidden_gate` switches this gate. It is asked where the sleep itself and levelling are both on.
         n_layers: Of the head.
-        old_classes: Classes learnt earlier; without any there is nothing to level.
     """
     if n_layers > 1 or not (config.hidden_gate and config.replay and config.level):
         return None
-    if not old_classes:
-        return Verdict(0.0, "a head of one layer is only levelled, against earlier classes", True, "hidden_gate")
     return Verdict(0.0, "levels only: a head of one layer has no hidden units to replay with", gate="hidden_gate")
 
 

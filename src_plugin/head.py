@@ -77,7 +77,12 @@ class Head:
     def describe(self) -> str:
         """Return which layers the head has, and what lies below it."""
         below = f"; it ends there because {self.below} below it cannot sleep" if self.below else ""
-        return f"the head is {', '.join(self.names)}{below}"
+        return f"the head is {self.label}{below}"
+
+    @property
+    def label(self) -> str:
+        """The names of its layers, for people; a module that is the head itself has none."""
+        return ", ".join(self.names) or "the module itself"
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -102,7 +102,9 @@ class SleepReport:
             f"{self.decision}: {self.reason} ({self.seconds:.2f} s)",
         ]
         if self.layers:
-            lines.append(f"  head    {', '.join(self.layers)} ({'-'.join(map(str, self.sizes))})")
+            lines.append(
+                f"  head    {', '.join(self.layers) or 'the module itself'} ({'-'.join(map(str, self.sizes))})"
+            )
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
             lines.append(f"  replay  {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps")

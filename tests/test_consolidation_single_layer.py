@@ -62,7 +62,24 @@ def test_after_the_first_experience_it_stays_as_it_is():
     state = copies(layer)
     report = night(layer, before, old_classes=())
     assert (report.decision, report.gate) == ("awake", "hidden_gate")
-    assert "against earlier classes" in report.reason
+    assert report.reason == f"{REASON}; there are no earlier classes (old_classes)"
+    assert changed(layer, state) == []
+
+
+MISSING = {
+    "new_classes": "it is not known which classes are new (new_classes)",
+    "old_classes": "there are no earlier classes",
+}
+
+
+@pytest.mark.parametrize(("name", "why"), MISSING.items())
+def test_without_classes_it_says_which_argument_is_missing(name, why):
+    layer, before = trained()
+    state = copies(layer)
+    report = night(layer, before, **{name: None})
+    assert report.decision == "awake"
+    assert why in report.reason
+    assert "the module itself (12-4)" in str(report)
     assert changed(layer, state) == []
 
 

@@ -77,6 +77,20 @@ def test_the_first_gate_has_nothing_to_keep_without_replay():
     assert report.kept_fraction is None
 
 
+IDLE = {"old_classes": "there are no earlier classes", "new_classes": "it is not known which classes are new"}
+
+
+@pytest.mark.parametrize("config", [SleepConfig(replay=False), SleepConfig(depth=0.0)], ids=["no replay", "depth 0"])
+@pytest.mark.parametrize(("missing", "why"), IDLE.items())
+def test_a_night_in_which_nothing_could_be_done_is_no_sleep(config, missing, why):
+    model, before = trained()
+    state = copies(model)
+    report = night(model, before, config, **{missing: None})
+    assert (report.decision, report.gate) == ("awake", None)
+    assert report.reason.startswith(f"without the sleep itself nothing is left to do: {why}")
+    assert changed(model, state) == []
+
+
 def test_without_the_weights_before_it_says_so_and_levels_all_the_same():
     report = night(trained()[0])
     assert report.skipped == {"settle": "the weights before the experience were not given"}

@@ -77,12 +77,10 @@ def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
     assert no_new_classes(config, new) is None
 
 
-def test_a_head_of_one_layer_is_only_levelled_and_only_against_earlier_classes():
-    verdict = no_hidden_units(ON, n_layers=1, old_classes=(0,))
+def test_a_head_of_one_layer_is_only_levelled():
+    verdict = no_hidden_units(ON, n_layers=1)
     assert (verdict.strength, verdict.closed, verdict.gate) == (0.0, False, "hidden_gate")
     assert verdict.reason.startswith("levels only: a head of one layer")
-    first = no_hidden_units(ON, n_layers=1, old_classes=())
-    assert (first.strength, first.closed, first.gate) == (0.0, True, "hidden_gate")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_a_head_of_one_layer_is_only_levelled_and_only_against_earlier_classes()
     ids=["hidden units", "gate off", "the rival", "no levelling", "pure"],
 )
 def test_hidden_units_or_a_choice_of_stages_pass_that_gate(config, n_layers):
-    assert no_hidden_units(config, n_layers=n_layers, old_classes=(0,)) is None
+    assert no_hidden_units(config, n_layers=n_layers) is None
 
 
 def test_a_network_that_rehearses_well_stays_awake_where_nothing_can_judge_the_night():
