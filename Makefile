@@ -61,7 +61,7 @@ define new-environment
 		echo "No Python 3.11 or newer found ($${py:-python3.11, python3}). Install one, or name it: make PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi; \
-	echo "Setting up $(VENV) with $$("$$py" --version): a few minutes and, with CUDA, 6 GB of disk, once."; \
+	echo "Setting up $(VENV) with $$("$$py" --version): a few minutes and, with CUDA, 7 GB of disk, once."; \
 	"$$py" -m venv --clear $(VENV) 2>/dev/null || { \
 		"$$py" -m venv --clear --without-pip $(VENV) && "$$py" -m pip --python $(PY) install --quiet pip; }
 endef

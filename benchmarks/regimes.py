@@ -25,7 +25,7 @@ from benchmarks.yaml_files import MATRIX, read_mapping
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import find_row
 
-Group = Literal["training", "streams", "underneath"]
+Group = Literal["training", "one layer", "streams", "underneath"]
 GROUPS: tuple[str, ...] = get_args(Group)  # in the order of a table
 
 NAIVE = "naive"  # the word in a method's name that stands for the strategy underneath
@@ -41,7 +41,8 @@ class Regime(Section):
     Attributes:
         name: Short and without spaces; part of the names of configs and folders.
         title: What people read in its place.
-        group: What it varies: the "training", the "streams", or what is trained "underneath" the sleep.
+        group: What it varies: the "training", the "streams", or what is trained "underneath" the sleep; "one layer" is
+            training of heads that `auto` only levels, which no mean is taken of.
         set: Parts of RunConfig that differ from the base.
         methods: Instead of those of the matrix.
         datasets: Some of those of the matrix; None for all.
