@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": (small_with(strategy="reply"), r"methods: unknown strategy 'reply'.*in regime 'slow' on digits"),
     "method twice": (small_with(methods=["naive", "naive"]), r"methods: one is named twice, in regime 'slow'"),
     "regime twice": (small_with(name="sgd"), r"two regimes are called 'sgd'"),
-    "group": (small_with(group="trainin"), r"group: .*'training', 'streams' or 'underneath'.*in regime 'slow'"),
+    "group": (small_with(group="trainin"), r"group: .*'training', 'one layer', 'streams' or 'underneath'.*in regime 'slow'"),
     "name": (small_with(name="a b"), r"name: .*in regime 'a b'"),
     "value": (small_with(set={"training": {"lr": -1.0}}), r"training.lr: .*greater than 0 .*in regime 'slow' on"),
     "values that do not fit": (
@@ -164,7 +164,8 @@ def test_the_matrices_of_the_laboratory_can_be_read(file: str) -> None:
     matrix = load_matrix(CONFIGS / file)
     names = [cell.config.name for cell in matrix.cells]
     assert len(set(names)) == len(names)
-    assert {cell.regime.group for cell in matrix.cells} == {"training", "streams", "underneath"}
+    assert {cell.regime.group for cell in matrix.cells} - {"one layer"} == {"training", "streams", "underneath"}
+    assert all((cell.regime.group == "one layer") == (not cell.config.model.hidden) for cell in matrix.cells)
     assert all({"naive", "naive+settle", "naive+src"} <= cell.strategies.keys() for cell in matrix.cells)
 
 
