@@ -140,7 +140,7 @@ def _panel(axis: Axes, name: str, group: list[Record], *, joint: float | None) -
         for k, (night, asleep) in enumerate(zip(x[1::2], slept(group), strict=True)):
             axis.axvspan(night - 0.5, night + 0.5, color=NIGHT, alpha=asleep / len(group), linewidth=0, zorder=0)
             if asleep < len(group):
-                names[2 * k + 1] += f"\n{asleep} of {len(group)}"
+                names[2 * k + 1] += f"\n{asleep}/{len(group)}"
     ends: list[tuple[float, str, str, bool]] = []
     for j in range(n_experiences):
         first = j * (2 if has_sleep else 1)  # an experience is drawn from its own training on
@@ -211,7 +211,7 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     has_sleep = any(g[0].config.get("sleep") for g in panels.values())
     sleep = "; S1: after the sleep that follows (shaded)" if has_sleep else ""
     awake = any(min(slept(g)) < len(g) for g in panels.values() if g[0].config.get("sleep"))
-    number = "\nA number below S2: it slept in so many runs, and stayed awake in the others." if awake else ""
+    number = "\n0/3 below S1: it slept in none of 3 runs, and stayed awake." if awake else ""
     ticks = f"T1: after training on experience 1{sleep}. "
     figure.supxlabel(
         f"{ticks}{band}\n"
