@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="print tables from records alone")
     table.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
     table.add_argument("--write", type=Path, metavar="FILE", help="also make the marked table in a Markdown file anew")
-    what = "the marked table compares each strategy with and without sleep, and with what was published"
+    what = "each strategy with and without sleep, beside what was published; in Markdown, to the screen or to --write"
     table.add_argument("--compare", action="store_true", help=what)
 
     report = commands.add_parser("report", help="make a web page, CSV and Markdown from records and published numbers")

@@ -188,6 +188,9 @@ def _table(options: argparse.Namespace, console: Console) -> int:
     groups = group_records(records)
     if not groups:
         raise SRCError(f"there are no records in {options.folder}; `python -m benchmarks run <config>` makes them")
+    if options.compare and options.write is None:
+        console.print(_markdown(records, compare=True), highlight=False, markup=False, soft_wrap=True)
+        return 0
     notes = what_differs(groups)
     for setting, group in groups.items():
         console.print(make_table(group, width=console.width, note=notes[setting]))

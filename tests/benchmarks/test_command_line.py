@@ -65,6 +65,17 @@ def test_the_table_is_made_again_from_records_alone(
         assert row in again.splitlines()
 
 
+def test_a_comparison_that_is_written_nowhere_is_printed(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(arguments)
+    capsys.readouterr()
+    assert main(["table", str(tmp_path / "runs"), "--compare"]) == 0
+    printed = capsys.readouterr().out
+    assert "| strategy | accuracy, % | n | published |" in printed
+    assert next(line for line in printed.splitlines() if line.startswith("| `naive` |")).count("|") == 11
+
+
 def test_a_changed_config_is_not_mixed_with_old_records(arguments: list[str], config: Path, tmp_path: Path) -> None:
     once = [*arguments, "--strategies", "naive", "--seeds", "0"]
     main(once)
