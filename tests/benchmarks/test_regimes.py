@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "strategy": (small_with(strategy="reply"), r"methods: unknown strategy 'reply'.*in regime 'slow' on digits"),
     "method twice": (small_with(methods=["naive", "naive"]), r"methods: one is named twice, in regime 'slow'"),
     "regime twice": (small_with(name="sgd"), r"two regimes are called 'sgd'"),
-    "group": (small_with(group="trainin"), r"group: .*'training', 'one layer', 'streams' or 'underneath'.*in regime 'slow'"),
+    "group": (small_with(group="trainin"), r"group: .*'training', 'one layer', 'streams' or .*in regime 'slow'"),
     "name": (small_with(name="a b"), r"name: .*in regime 'a b'"),
     "value": (small_with(set={"training": {"lr": -1.0}}), r"training.lr: .*greater than 0 .*in regime 'slow' on"),
     "values that do not fit": (
