@@ -24,6 +24,7 @@ LINES = {
 
 WIDTH_IN, HEIGHT_IN, DPI = 5.6, 4.4, 150
 CHARACTERS_PER_IN = 15.0  # of the line below, so that none is cut off
+UPRIGHT = 50  # characters of all labels together, up to which they stand side by side
 
 
 def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Path:
@@ -46,7 +47,8 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Pa
         for method in LINES:
             _line(axis, own, method)
         axis.set_title(DATASETS.get(dataset, dataset), fontsize=12, loc="left", fontweight="bold")
-        axis.set_xticks(range(len(own)), [row.title for row in own], rotation=45 if len(own) > 6 else 0, fontsize=9)
+        titles = [row.title for row in own]
+        axis.set_xticks(range(len(own)), titles, rotation=45 if sum(map(len, titles)) > UPRIGHT else 0, fontsize=9)
         axis.set_ylabel("test accuracy, %")
         axis.grid(axis="y", color="#E2E2E2", linewidth=0.8)
         axis.set_axisbelow(True)
