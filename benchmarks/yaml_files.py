@@ -49,5 +49,10 @@ def near_file(path: Path) -> str:
     """Say what is there instead of a file."""
     if not path.parent.is_dir():
         return f"; there is no folder {path.parent}, either"
-    beside = [p.name for p in path.parent.glob("*.yaml")]
-    return did_you_mean(path.name, beside) if beside else f"; there are no YAML files in {path.parent}"
+    beside = [p.stem for p in path.parent.glob("*.yaml")]
+    if beside:
+        return did_you_mean(path.stem, beside, ending=".yaml")
+    below = [f"configs/{p.stem}" for p in (path.parent / "configs").glob("*.yaml")]
+    if below:
+        return did_you_mean(f"configs/{path.stem}", below, ending=".yaml")
+    return f"; there are no YAML files in {path.parent}"

@@ -225,6 +225,13 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
         load_config(tmp_path / "split_digit.yaml")
 
 
+def test_a_name_without_its_folder_is_looked_for_among_the_configs(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    write(tmp_path / "configs", COMPLETE, name="split_digits.yaml")
+    with pytest.raises(ConfigError, match=r"did you mean 'configs/split_digits\.yaml'"):
+        load_config(tmp_path / "split_digits")
+
+
 @pytest.mark.parametrize("text", ["- a list", "a: [", "just text", ""])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml"):
