@@ -102,7 +102,7 @@ def comparison(records: Iterable[Record], published: Mapping[str, Mapping[str, P
         published: Config name -> strategy -> what was published.
     """
     parts = []
-    for (name, _), group in sorted(group_records(records).items()):
+    for (name, _), group in group_records(records).items():
         lines = lines_of(group)
         sleeps = sleeps_of(lines)
         is_one_each = all(len(labels) == 1 for labels in sleeps.values())

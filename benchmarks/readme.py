@@ -20,7 +20,7 @@ HEAD = (
 def markdown_table(records: Iterable[Record]) -> str:
     """Return one table over all settings: final accuracy on all test images, mean and standard deviation over seeds."""
     lines = list(HEAD)
-    for (name, _), group in sorted(group_records(records).items()):
+    for (name, _), group in group_records(records).items():
         for row in summarise(group):
             cells = (
                 f"`{name}`",

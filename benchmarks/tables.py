@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,20 @@ def setting_hash(config: Mapping[str, Any]) -> str:
 
 
 def group_records(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Return the records of each setting; only these may be compared with each other."""
+    """Return the records of each setting, by name; only these may be compared with each other.
+
+    Numbers in names count as such: k50, k100, k1000.
+    """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         groups.setdefault(setting_of(record), []).append(record)
-    return groups
+    return dict(sorted(groups.items(), key=lambda item: (_naturally(item[0][0]), item[0][1])))
+
+
+def _naturally(name: str) -> list[tuple[float, str]]:
+    """Return what to sort a name by; text and numbers take turns in it."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [(float(part), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
 
 
 def what_differs(groups: Mapping[tuple[str, str], Sequence[Record]]) -> dict[tuple[str, str], str]:

@@ -158,7 +158,7 @@ def make_benchmarks(runs: Sequence[Run], published: Mapping[str, Mapping[str, Pu
         published: Config name -> strategy -> what was published.
     """
     run_of = {id(run.record): run for run in runs}
-    groups = sorted(group_records(run.record for run in runs).items())
+    groups = list(group_records(run.record for run in runs).items())
     names = Counter(config_name for (config_name, _), _ in groups)
     shown = [name if names[name] == 1 else f"{name} ({hash8})" for (name, hash8), _ in groups]
     benchmarks = []

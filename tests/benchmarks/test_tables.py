@@ -64,6 +64,12 @@ def test_only_equal_settings_stand_in_one_table() -> None:
     assert sorted(len(group) for group in group_records(records).values()) == [1, 2]
 
 
+def test_numbers_in_names_of_configs_count_as_numbers() -> None:
+    names = ["k50", "k200", "k1000", "f0.05", "f0.1", "f10", "e"]
+    groups = group_records([finished("naive", 0, 0.2, config_name=name) for name in names])
+    assert [name for name, _ in groups] == ["e", "f0.05", "f0.1", "f10", "k50", "k200", "k1000"]
+
+
 def test_tables_of_one_config_name_say_what_tells_them_apart() -> None:
     other = {"config": {**CONFIG, "training": {"lr": 0.2}}}
     groups = group_records([finished("naive", 0, 0.2), finished("naive", 0, 0.3, **other)])
