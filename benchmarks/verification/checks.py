@@ -16,6 +16,7 @@ from benchmarks.config import RunConfig, StreamConfig, resolve
 from benchmarks.data import FASHION_MNIST, MNIST
 from benchmarks.features.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
 from benchmarks.loading import check_dataset
+from benchmarks.packages import PACKAGED
 from benchmarks.records import Record, finite, leaves
 from benchmarks.splitting import split_classes
 from benchmarks.verification.findings import Finding, Problem, short
@@ -38,6 +39,7 @@ KNOWN_SETS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "cifar100": (CIFAR100.n_classes, CIFAR100.n_test, CIFAR100.class_names),
     "cub200": (CUB200.n_classes, CUB200.n_test, CUB200.class_names),
     "tiny_imagenet": (TINY_IMAGENET.n_classes, TINY_IMAGENET.n_test, TINY_IMAGENET.class_names),
+    **{name: (len(data.class_names), data.n_test, data.class_names) for name, data in PACKAGED.items()},
 }
 """What is known of data sets without reading them: classes, test images, names of classes (none: their files say)."""
 

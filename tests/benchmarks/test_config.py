@@ -16,7 +16,7 @@ from strategies import find_row
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NO_RUNS = {"base.yaml", *(path.name for path in CONFIGS.glob("*.yaml") if "\nregimes:" in path.read_text("utf-8"))}
-OTHERS = {"backbones", "sweeps"}  # folders of configs for other commands
+OTHERS = {"backbones", "sweeps", "unseen"}  # folders of configs for other commands
 RUNNABLE = sorted(
     path for path in CONFIGS.rglob("*.yaml") if path.name not in NO_RUNS and path.parent.name not in OTHERS
 )
