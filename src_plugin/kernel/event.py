@@ -5,8 +5,10 @@ a step costs about (input spikes * n_post) + (output spikes * n_pre) instead of 
 transposed, (n_pre, n_post), while asleep: what one input spike adds is then one contiguous row. All layers lie in one
 flat buffer, so that Numba compiles once per float type and not once per depth.
 
-Without a gate every depression in a layer is the same step, and nobody reads the weights of an input before its next
-spike. So depressions wait until then, and are made in their order, one row at a time, while that row is in the cache.
+Without a gate a unit that fires takes the same step from the weights of all its silent inputs. So each layer keeps a
+vector, what every unit has lost, and its matrix W' without it: W = W' - 1 lost'. The impulse is then the sum of rows of
+W' minus (input spikes * lost), and a step of plasticity touches only the weights between units that both spiked.
+A layer without potentiation takes every step at once, with a gate of 1: the sums would let weights rise by rounding.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from src_plugin.kernel.plasticity import Array, Rule
 BLOCK = 2048
 """Weights changed at once: their gates then stay in the fastest cache."""
 
-WAITING = 4096
-"""Spikes of a layer that may wait to depress the weights of silent inputs; a layer with more units has room for all."""
+KEPT_APART = 1024
+"""Steps after which a matrix takes what its units have lost: kept apart for longer, rounding would cost more."""
 
 SATURATED = 40.0
 """Weight, in gate widths, from which the gate is 0 (under 1e-17) or 2 (to the last bit)."""
@@ -106,7 +108,7 @@ def run(weights: Sequence[Array], spikes: Array, *, potentials: Sequence[Array],
         np.array(rule.dec, dtype=float_type),
         float_type(rule.decay),
         float_type(rule.inhibition),
-        float_type(rule.gate_width or 0.0),
+        float_type(rule.gate_width or np.inf),
     )
     units = [slice(a, b) for a, b in itertools.pairwise(first_unit)]
     return (
@@ -178,44 +180,6 @@ def _learn(
 
 
 @compiled
-def _learn_ungated(
-    w: NDArray[Any],
-    pre: NDArray[np.int64],
-    post: NDArray[np.int64],
-    inc: float,
-    dec: float,
-    waiting: NDArray[np.uint32],
-    n_waiting: int,
-    done: NDArray[np.int64],
-) -> int:
-    # Plainly: w[i, post] += inc if i in pre else -dec, for every i; but depressions wait. Returns how many do now.
-    if n_waiting + len(post) > len(waiting):
-        _depress(w, np.arange(len(w)), dec, waiting[:n_waiting], done)
-        n_waiting = 0
-        done[:] = 0
-    for m in range(len(post)):
-        waiting[n_waiting + m] = post[m]
-    n_waiting += len(post)
-    for i in pre:
-        for j in post:
-            w[i, j] += inc
-        done[i] = n_waiting
-    return n_waiting
-
-
-@compiled
-def _depress(
-    w: NDArray[Any], rows: NDArray[np.int64], dec: float, waiting: NDArray[np.uint32], done: NDArray[np.int64]
-) -> None:
-    # Make the depressions that wait for these rows; row i has had done[i] of them.
-    for i in rows:
-        row = w[i]
-        for m in range(done[i], len(waiting)):
-            row[waiting[m]] -= dec
-        done[i] = len(waiting)
-
-
-@compiled
 def _sleep(
     spikes: NDArray[np.bool_],
     weights: NDArray[Any],
@@ -236,16 +200,14 @@ def _sleep(
 ) -> None:
     """Run all steps in place on flat buffers; weights are (n_pre, n_post) per layer, all units of all layers in a row.
 
-    A `gate_width` of 0 switches the gate off.
+    An infinite `gate_width` is the ungated rule: the gate is 1 for every weight.
     """
     widest = sizes.max()
     impulse = np.empty(widest, dtype=weights.dtype)
     pre = np.empty(widest, dtype=np.int64)  # indices of the units that spiked in this step, ascending
     post = np.empty(widest, dtype=np.int64)
     factors = np.empty(max(BLOCK, widest), dtype=weights.dtype)
-    waiting = np.empty((sizes.size - 1, max(WAITING, widest)), dtype=np.uint32)  # units that fired, in order
-    n_waiting = np.zeros(sizes.size - 1, dtype=np.int64)
-    depressed = np.zeros(first_unit[-1], dtype=np.int64)  # by so many of them, the weights of this input
+    lost_by_all = np.zeros(first_unit[-1])  # without a gate; float64 whatever the weights are
     for step in range(spikes.shape[0]):
         n_spikes = 0
         for i in range(sizes[0]):
@@ -260,12 +222,14 @@ def _sleep(
             drive = impulse[:n_post]
             # Scalars out of the loops: the compiler cannot know that writing v leaves these arrays alone.
             scale, threshold = scales[layer], thresholds[layer]
-            done = depressed[first_unit[layer] : first_unit[layer + 1]]
-            _depress(w, pre[:n_spikes], dec[layer], waiting[layer, : n_waiting[layer]], done)
+            lost = lost_by_all[first_unit[layer + 1] : first_unit[layer + 2]]
 
             # I = scale * W s_pre;  I = I - inhibition * mean(I)
             drive[:] = 0
             add_rows(drive, w, pre[:n_spikes])
+            if gate_width == np.inf:
+                for j in range(n_post):
+                    drive[j] -= n_spikes * lost[j]
             for j in range(n_post):
                 drive[j] *= scale
             if inhibition != 0:
@@ -289,18 +253,19 @@ def _sleep(
 
             # W = W + inc * gate(W) where s_post and s_pre,  W - dec * gate(W) where s_post and not s_pre
             if n_fired and (inc[layer] != 0 or dec[layer] != 0):
-                if gate_width > 0:
+                if gate_width < np.inf or inc[layer] == 0:  # w + dec - dec may be above w, and nothing here may rise
                     _learn(w, pre[:n_spikes], post[:n_fired], inc[layer], dec[layer], gate_width, factors)
                 else:
-                    n_waiting[layer] = _learn_ungated(
-                        w, pre[:n_spikes], post[:n_fired], inc[layer], dec[layer],
-                        waiting[layer], n_waiting[layer], done,
-                    )  # fmt: skip
+                    # Plainly: w[:, post] -= dec, and w[i, post] += inc + dec for i in pre; the first in `lost`.
+                    dec_and_inc = inc[layer] + dec[layer]
+                    for j in post[:n_fired]:
+                        lost[j] += dec[layer]
+                    for i in pre[:n_spikes]:
+                        for j in post[:n_fired]:
+                            w[i, j] += dec_and_inc
+            if gate_width == np.inf and ((step + 1) % KEPT_APART == 0 or step + 1 == spikes.shape[0]):
+                w -= lost
+                lost[:] = 0
 
             pre, post = post, pre  # same step: spikes pass through all layers
             n_spikes = n_fired
-    for layer in range(sizes.size - 1):
-        n_pre, n_post = sizes[layer], sizes[layer + 1]
-        w = weights[first_weight[layer] : first_weight[layer + 1]].reshape(n_pre, n_post)
-        done = depressed[first_unit[layer] : first_unit[layer + 1]]
-        _depress(w, np.arange(n_pre), dec[layer], waiting[layer, : n_waiting[layer]], done)

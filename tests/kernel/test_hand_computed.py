@@ -36,6 +36,23 @@ def test_without_a_gate_every_weight_moves_by_the_step(backend):
     assert_allclose(out.weights[0], [[0.52, -0.21, 0.32]], rtol=0, atol=1e-15)
 
 
+def test_without_a_gate_a_lost_step_is_missed_by_the_next_impulse(backend):
+    # Step 1: v = 1 fires, w = [1 + 1/4, 1/2 - 1/8, 1/4 - 1/8]. Step 2: v = 3/8 + 1/8 = 1/2 (3/4 would have fired).
+    # Step 3: v = 1/2 + 1/8. Step 4: v = 3/4 fires, w = [5/4 - 1/8, 3/8 - 1/8, 1/8 + 1/4].
+    out = run(
+        [[[1.0, 0.5, 0.25]]],
+        [[ON, OFF, OFF], [OFF, ON, ON], [OFF, OFF, ON], [OFF, OFF, ON]],
+        thresholds=[0.75],
+        inc=0.25,
+        dec=0.125,
+        gate_width=None,
+        backend=backend,
+    )
+    assert_array_equal(out.weights[0], [[1.125, 0.25, 0.375]])
+    assert_array_equal(out.spike_counts[1], [2])
+    assert_array_equal(out.potentials[0], [0.0])
+
+
 def test_potentiation_turns_a_weak_inhibitory_weight_positive_then_it_is_frozen(backend):
     # Input 0 alone makes the unit fire in both steps. Step 1: gate(-0.03) = 2, -0.03 + 0.02 * 2 = 0.01.
     # Step 2: gate(0.01) = 2 / (1 + e^10) = 9.08e-5, + 0.02 * 9.08e-5 = 1.816e-6.

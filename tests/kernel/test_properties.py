@@ -1,6 +1,7 @@
 """What must hold for every backend and network, and what is refused."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 NET = NETS["four layers"]
+LONG = replace(  # without a gate, and with more steps than `event` keeps apart what units have lost
+    NETS["no gate"],
+    n_steps=2 * event.KEPT_APART + 300,
+    silent_inputs=2,
+    rule={"inc": 2**-9, "dec": 2**-10, "decay": 1.0, "gate_width": None},
+)
 LAYERS = len(NET.sizes) - 1
 STILL = {
     "no stimulus": {"spikes": np.zeros_like(NET.spikes())},
@@ -35,6 +42,17 @@ def assert_same(trace, other, *, atol=0.0):
     for field in ("weights", "spike_counts", "potentials"):
         for mine, its in zip(getattr(trace, field), getattr(other, field), strict=True):
             assert_allclose(mine, its, rtol=0, atol=atol)
+
+
+def assert_chunks_join(whole, net, chunks, *, backend="event", rtol=0.0):
+    weights, state, counts = net.weights(), None, 0
+    for chunk in chunks:
+        trace = run(net, backend=backend, weights=weights, spikes=chunk, state=state)
+        weights, state = trace.weights, trace.potentials
+        counts = counts + np.concatenate(trace.spike_counts)
+    assert_array_equal(counts, np.concatenate(whole.spike_counts))
+    for mine, its in zip(weights + state, whole.weights + whole.potentials, strict=True):
+        assert_allclose(mine, its, rtol=rtol, atol=1e-12)
 
 
 @backends
@@ -76,17 +94,53 @@ def test_permuting_hidden_units_permutes_the_result(backend, layer):
     assert_allclose(permuted.weights[layer + 1], plain.weights[layer + 1][:, order], rtol=0, atol=1e-12)
 
 
+@backends
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_a_gate_silent_inputs_lose_one_step_per_spike(backend, dtype):
+    # Steps and weights are multiples of 2^-10 below 2^3, so that no sum is rounded.
+    weights = [np.round(w * 2**10) / 2**10 for w in LONG.weights(dtype)]
+    trace = run(LONG, backend=backend, weights=weights)
+    spikes, silent = trace.spike_counts[1], slice(0, LONG.silent_inputs)
+    assert spikes.max() > event.KEPT_APART
+    assert (trace.weights[0][:, silent] == weights[0][:, silent] - LONG.rule["dec"] * spikes[:, None]).all()
+
+
+@backends
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_without_a_gate_and_without_potentiation_no_weight_rises(backend, dtype):
+    # Not even by rounding; and the weights of an input that is always on stay to the last bit.
+    spikes = LONG.spikes()
+    spikes[:, -1] = True
+    start = LONG.weights(dtype)
+    trace = run(LONG, backend=backend, weights=start, spikes=spikes, inc=0.0, dec=1e-5)
+    assert (trace.depressions > 0).all()
+    assert all((w <= before).all() for w, before in zip(trace.weights, start, strict=True))
+    assert_array_equal(trace.weights[0][:, -1], start[0][:, -1])
+
+
+@pytest.mark.parametrize("split", [1, event.KEPT_APART, event.KEPT_APART + 1])
+def test_without_a_gate_chunks_equal_one_run_of_the_reference(split):
+    whole = run(LONG, backend="reference")
+    assert (whole.depressions > 0).all()
+    assert_chunks_join(whole, LONG, np.split(LONG.spikes(), [split]), rtol=1e-12)
+
+
+def test_without_a_gate_rounding_in_float32_stays_small_however_many_spikes():
+    # Every unit fires in every step, so the sums are known: + 0.032 * coincidences - 0.001 * the other steps. Taken
+    # from each weight, the depressions round to 6e-4; kept apart to the end, to 1.6e-4.
+    rng = np.random.default_rng(0)
+    start, spikes = rng.normal(0.0, 0.02, (50, 200)).astype(np.float32), rng.random((20000, 200)) < 0.03
+    inc, dec = float(np.float32(0.032)), float(np.float32(0.001))
+    numbers = {"scales": [1.0], "thresholds": [-1e30], "inc": inc, "dec": dec, "gate_width": None}
+    together = spikes.sum(axis=0)
+    exact = start.astype(np.float64) + inc * together - dec * (len(spikes) - together)
+    assert_allclose(simulate([start], spikes, **numbers).weights[0], exact, rtol=0, atol=1e-5)
+
+
 @nets
 @backends
 def test_chunks_joined_by_state_equal_one_run(backend, net):
-    whole, weights, state, counts = run(net, backend=backend), net.weights(), None, 0
-    for chunk in np.array_split(net.spikes(), 3):
-        trace = run(net, backend=backend, weights=weights, spikes=chunk, state=state)
-        weights, state = trace.weights, trace.potentials
-        counts = counts + np.concatenate(trace.spike_counts)
-    assert_array_equal(counts, np.concatenate(whole.spike_counts))
-    for mine, its in zip(weights + state, whole.weights + whole.potentials, strict=True):
-        assert_allclose(mine, its, rtol=0, atol=1e-12)
+    assert_chunks_join(run(net, backend=backend), net, np.array_split(net.spikes(), 3), backend=backend)
 
 
 @backends
