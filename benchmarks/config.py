@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.data import DATASETS, dataset_title
 from benchmarks.features.config import BackboneConfig
-from src_plugin.config import SleepConfig
+from src_plugin.config import SIMULATION, SleepConfig
 from src_plugin.errors import did_you_mean
 from strategies import Settings, find_row, sleep_of
 
@@ -315,14 +315,11 @@ LATER_STREAM_FIELDS: dict[str, Any] = {
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 
 
-LATER_SLEEP_FIELDS: dict[str, Any] = {"new_classes_gate": True, "hidden_gate": True}
-"""The same of `SleepConfig`."""
-
-REPLAY_FIELDS = (
-    *("steps_growth", "input_spikes", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition", "gain"),
-    *("normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
-)
-"""Fields of `SleepConfig` that say how stage A sleeps, and nothing else."""
+LATER_SLEEP_FIELDS: dict[str, Any] = {
+    **{"new_classes_gate": True, "hidden_gate": True},
+    **{"engine": "simulated", "input_share": 1.0, "noise": "binary"},
+}
+"""The same of `SleepConfig`, with what they were then; that is not always their default now."""
 
 
 def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
@@ -330,15 +327,21 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
 
     What other fields make idle is left out, so that a new default of `auto` does not discard records it has no part in.
     """
-    idle = {name for name, default in LATER_SLEEP_FIELDS.items() if getattr(sleep, name) == default}
+    idle = {name for name, then in LATER_SLEEP_FIELDS.items() if getattr(sleep, name) == then}
+    if not sleep.simulates:
+        idle.update(SIMULATION)
+    if not sleep.replay or sleep.simulates:
+        idle.add("removal")
     if not sleep.replay:
-        idle.update(REPLAY_FIELDS)
+        idle.add("engine")
+    if sleep.is_pure:
+        idle.add("noise")
     if sleep.inc is not None and sleep.dec is not None:
         idle.update(("potentiation", "depression", "depth"))
     if sleep.thresholds is not None:
         idle.add("target_rates")
     if sleep.max_rate is not None:
-        idle.add("input_spikes")
+        idle.update(("input_spikes", "input_share"))
     return {name: value for name, value in _plain(sleep.to_dict()).items() if name not in idle}
 
 
@@ -362,7 +365,8 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
     if suffix:
         numbers = numbers_of(sleep_of(strategy, config.sleep.build()))
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
-        sleep |= {"changed": sorted(config.sleep.set), "numbers": numbers}
+        then = {name for name, value in config.sleep.set.items() if LATER_SLEEP_FIELDS.get(name, math.nan) == value}
+        sleep |= {"changed": sorted(config.sleep.set.keys() - then), "numbers": numbers}
     if row.settings:
         sections["settings"] = _settings_of(config.settings, row.settings)
     return {**sections, "sleep": sleep, "strategy": strategy}

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_plugin.config import PerLayer, SleepConfig
+from src_plugin.config import PerLayer, SleepConfig, by_depth
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.head import Head, HeadState
 from src_plugin.kernel.firing import count_spikes, fire, peak, sum_weights
@@ -87,12 +87,6 @@ def calibrate(
     inc = steps_of(config.inc, config.potentiation, "inc")
     dec = steps_of(config.dec, config.depression, "dec")
     return Rule(tuple(scales), tuple(thresholds), inc, dec)
-
-
-def by_depth(triple: tuple[float, float, float], n_layers: int) -> tuple[float, ...]:
-    """Spread (first, between, output) over a head; a head of one layer is an output layer."""
-    first, between, output = triple
-    return (first, *[between] * (n_layers - 2), output) if n_layers > 1 else (output,)
 
 
 def per_layer(value: PerLayer, n_layers: int, name: str) -> tuple[float, ...]:

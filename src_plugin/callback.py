@@ -14,6 +14,7 @@ from src_plugin.consolidation import sleep_head
 from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, warn_user
 from src_plugin.head import Head
+from src_plugin.night import prepare
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
 from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
@@ -79,6 +80,7 @@ class SRCCallback(Callback):
         self.targets = targets
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
+        prepare(self.config)
         self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=not self.config.is_off)
         self._sleeps = 0
         self._saw_forward = False

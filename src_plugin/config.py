@@ -1,7 +1,8 @@
 """SleepConfig: every setting of a sleep, checked when it is made.
 
-`SleepConfig()` is `auto`: it needs no numbers, because thresholds and step sizes are measured on the network itself.
-`SleepConfig.preset(name)` gives published constants (see `presets.py`).
+`SleepConfig()` is `auto`: the sleep in closed form (see `closed_form.py`), then settling and levelling.
+`SleepConfig(engine="simulated")` simulates that sleep; `SleepConfig.preset(name)` gives published constants, which are
+always simulated (see `presets.py`).
 """
 
 from __future__ import annotations
@@ -9,11 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from src_plugin.errors import ConfigError, did_you_mean
 
 PerLayer = float | tuple[float, ...]
+
+Engine = Literal["closed_form", "simulated"]
+
+NoiseKind = Literal["gaussian", "binary"]
+
+SIMULATION = (
+    *("steps_growth", "input_spikes", "input_share", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition"),
+    *("gain", "normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
+)
+"""Fields that only a simulated sleep reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +35,17 @@ class SleepConfig:
     (first layer, every layer between, output layer); a head of one layer uses the last.
 
     Attributes:
-        steps: Length of a sleep in steps. A tuple gives the length of the first, second, ... sleep, the last one from
-            then on. 0 means no sleep at all: nothing is changed by any stage.
+        engine: How stage A, the sleep itself, is computed: in "closed_form", or "simulated" step by step. The closed
+            form is the expectation of the simulated, ungated sleep.
+        removal: How much a sleep in closed form takes: so many standard deviations of the layer's weights would a unit
+            move that answers as the layer does on average, if its answer did not fall meanwhile. 0 leaves a layer out.
+        steps: Length of a simulated sleep in steps. A tuple gives the length of the first, second, ... sleep, the last one from
+            then on. 0 means no sleep at all, of either engine: nothing is changed by any stage.
         steps_growth: Steps added with every sleep: the k-th sleep (from 0) has `steps + k * steps_growth`.
-        input_spikes: Expected input spikes per step; input i spikes with p_i = min(1, input_spikes * x_i / sum(x)),
-            x the mean input. Used where `max_rate` is None.
+        input_spikes: Expected input spikes per step, n; input i spikes with p_i = min(1, n * x_i / sum(x)), x the mean
+            input. Used where `max_rate` is None.
+        input_share: Upper bound of n, as a share of the inputs. Where most inputs spike in every step, few are silent,
+            and units are excited by what should inhibit them.
         max_rate: Firing rate r of an input of mean 1, in Hz; p_i = min(1, 2 * dt * r * x_i). The factor 2 is that of
             the authors' code (its rate is nominal).
         dt: Length of a step in s. Only with `max_rate`.
@@ -54,6 +71,8 @@ class SleepConfig:
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
+        noise: What stages B and C show the head: "gaussian" noise (`src_plugin.noise`), or "binary" as it was before
+            (`src_plugin.binary_noise`).
         rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the
             night gave, and undo it if it was nothing; leave stage A out where another plugin protects what earlier
             inputs evoke (`protects_old_inputs`).
@@ -66,10 +85,14 @@ class SleepConfig:
             that settling would have to bring back. Asked where stages A and C are both on.
     """
 
+    engine: Engine = "closed_form"
+    removal: tuple[float, float, float] = (0.1, 0.0, 0.0)
+
     steps: int | tuple[int, ...] = 800
     steps_growth: int = 0
 
     input_spikes: float = 32.0
+    input_share: float = 1 / 24
     max_rate: float | None = None
     dt: float = 0.001
     patch: int | None = None
@@ -91,6 +114,7 @@ class SleepConfig:
     replay: bool = True
     settle: bool = True
     level: bool = True
+    noise: NoiseKind = "gaussian"
     rehearsal_gate: bool = True
     balance_gate: bool = True
     first_gate: bool = True
@@ -99,10 +123,17 @@ class SleepConfig:
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples and refuse what cannot be meant."""
-        for name in ("steps", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression"):
+        for name in ("removal", "steps", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        for name, known in (("engine", get_args(Engine)), ("noise", get_args(NoiseKind))):
+            value = getattr(self, name)
+            if value not in known:
+                hint = did_you_mean(str(value), known)
+                raise ConfigError(
+                    f"SleepConfig({name}={value!r}): unknown {name}{hint}; there is {' and '.join(known)}"
+                )
         steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
         _check(bool(steps) and all(_is_int(s) and s >= 0 for s in steps), "steps", self.steps, "whole, 0 or more")
         _check(_is_int(self.steps_growth) and self.steps_growth >= 0, "steps_growth", self.steps_growth, "0 or more")
@@ -127,7 +158,9 @@ class SleepConfig:
             self.depth,
             "None or a finite number, 0 or more",
         )
-        for name in ("target_rates", "potentiation", "depression"):
+        share = self.input_share
+        _check(_is_positive(share) and share <= 1, "input_share", share, "in (0, 1]")
+        for name in ("removal", "target_rates", "potentiation", "depression"):
             value = getattr(self, name)
             ok = isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) and v >= 0 for v in value)
             _check(ok, name, value, "three numbers, 0 or more: (first layer, between, output layer)")
@@ -145,6 +178,13 @@ class SleepConfig:
         for name in ("normalise", "replay", "settle", "level", *gates):
             value = getattr(self, name)
             _check(isinstance(value, bool), name, value, "true or false")
+        if self.engine == "closed_form":
+            idle = [f.name for f in fields(self) if f.name in SIMULATION and getattr(self, f.name) != f.default]
+            if idle:
+                raise ConfigError(
+                    f"SleepConfig({idle[0]}={getattr(self, idle[0])!r}): only a simulated sleep reads {idle[0]}; add "
+                    "engine='simulated'"
+                )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> SleepConfig:
@@ -192,6 +232,11 @@ class SleepConfig:
         return not any(steps) or not (self.replay or self.settle or self.level)
 
     @property
+    def simulates(self) -> bool:
+        """Whether stage A is on, and simulated."""
+        return self.replay and self.engine == "simulated"
+
+    @property
     def is_pure(self) -> bool:
         """Whether a sleep is nothing but SRC: no settling, no levelling."""
         return not (self.settle or self.level)
@@ -211,6 +256,12 @@ def as_config(config: SleepConfig | str | None) -> SleepConfig:
         f"config is a {type(config).__name__}; give a SleepConfig, the name of a preset, or "
         "SleepConfig.from_dict({...}); names of layers go to head=[...]"
     )
+
+
+def by_depth(triple: tuple[float, float, float], n_layers: int) -> tuple[float, ...]:
+    """Spread (first, between, output) over a head; a head of one layer is an output layer."""
+    first, between, output = triple
+    return (first, *[between] * (n_layers - 2), output) if n_layers > 1 else (output,)
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,6 @@
 """sleep(): one whole sleep of one head, from the mean input to the report.
 
-    gates -> A sleep (calibrate, stimulus, simulate) -> B settle -> C level -> judge, if rehearsed -> write back
+    gates -> A sleep (closed form, or simulated) -> B settle -> C level -> judge, if rehearsed -> write back
 
 Every stage works on copies; the head's own parameters are written once, at the end, all or none.
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from src_plugin import gates
 from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean
+from src_plugin.binary_noise import draw_binary_noise
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError
@@ -271,18 +272,22 @@ def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts:
     """Draw the noise that outputs are balanced on; notes in `facts` how they answer to it before the night."""
     head, trained, inputs, new = evening.head, evening.trained, evening.inputs, evening.new
     assert new is not None
-    drawn = draw_noise(
-        evening.mean,
-        generator=generator,
-        dtype=trained.weights[0].dtype,
-        inputs=inputs,
-        hidden=lambda x: head.hidden(trained, x),
-        n=n,
-    )
-    facts["noise_strength"] = drawn.strength
+    dtype = trained.weights[0].dtype
+    if evening.config.noise == "binary":
+        drawn = draw_binary_noise(
+            evening.mean,
+            generator=generator,
+            dtype=dtype,
+            inputs=inputs,
+            hidden=lambda x: head.hidden(trained, x),
+            n=n,
+        )
+        facts["noise_strength"], vectors = drawn.strength, drawn.vectors
+    else:
+        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs, n=n).to(dtype)
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
-    some, rest = (Probe(head, half) for half in drawn.vectors.tensor_split(2))
+    some, rest = (Probe(head, half) for half in vectors.tensor_split(2))
     facts["expected_share"] = gates.expected_share(new, evening.old)
     facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
     return replace(evening, some=some, rest=rest)
@@ -292,7 +297,9 @@ def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None
     """Return the factor on measured step sizes before any gate; notes in `facts` what it was measured from."""
     if config.depth is not None:
         return config.depth
-    if not config.replay or (config.inc is not None and config.dec is not None):
+    if not config.simulates:
+        return 1.0
+    if config.inc is not None and config.dec is not None:
         return UNMEASURED  # nothing reads it
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["depth by inputs"] = f"no inputs of the current experience were given; it is {UNMEASURED}"

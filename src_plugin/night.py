@@ -1,6 +1,6 @@
 """One night: the stages sleep, settle and level on copies of the head's parameters, and what they did.
 
-A sleep (replaying) -> first gate -> B settle -> C level (settling)
+A sleep (closed_form, or replaying where it is simulated) -> first gate -> B settle -> C level (settling)
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from src_plugin import gates, settling
-from src_plugin.config import SleepConfig
+from src_plugin.closed_form import inhibit
+from src_plugin.config import SleepConfig, by_depth
 from src_plugin.head import Head, HeadState
 from src_plugin.probing import Probe
-from src_plugin.replaying import replay
 
 Facts = dict[str, Any]
 """Fields of SleepReport, by name."""
@@ -60,6 +61,14 @@ class Evening:
         return tuple(sorted({*self.old, *(self.new or ())}))
 
 
+def prepare(config: SleepConfig) -> None:
+    """Load the compiled kernel where the config simulates, so that no sleep has to."""
+    if config.simulates:
+        from src_plugin.kernel import load  # here, because it imports Numba
+
+        load()
+
+
 def pass_night(
     evening: Evening, *, n_steps: int, strength: float, generator: np.random.Generator
 ) -> tuple[HeadState, Facts]:
@@ -78,10 +87,21 @@ def pass_night(
     facts: Facts = {"skipped": {}}
     state = evening.trained
     if config.replay and strength > 0:
-        state, spent = replay(
-            head, state, evening.mean, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
-        )
-        facts.update(spent, steps=n_steps, strength=strength)
+        facts.update(engine=config.engine, strength=strength)
+        if config.engine == "closed_form":
+            removal = [strength * amount for amount in by_depth(config.removal, len(head.layers))]
+            mean = torch.from_numpy(evening.mean).to(state.weights[0])
+            inhibited = inhibit(state, mean, removal)
+            state = inhibited.state
+            facts.update(fractions=inhibited.fractions, answers=inhibited.answers)
+        else:
+            from src_plugin.replaying import replay  # here, because it imports Numba
+
+            state, spent = replay(
+                head, state, evening.mean, config,
+                n_steps=n_steps, strength=strength, generator=generator, inputs=inputs,
+            )  # fmt: skip
+            facts.update(spent, steps=n_steps)
     elif config.replay:
         facts["skipped"]["replay"] = "its strength is 0"
     else:

@@ -1,14 +1,17 @@
-"""Noise that stands in for inputs when outputs are balanced: binary, with the mean of all that was ever seen.
+"""Noise that stands in for inputs of earlier experiences when outputs are balanced. No input is kept for it.
 
-Half of it has independent inputs. The other half keeps the correlations of the current experience's inputs: strokes of
-one digit resemble strokes of another, so such noise reaches the hidden units that real inputs reach. No input is kept
-for it beyond the sleep.
+It is Gaussian, with the correlations of the current experience's inputs, and clipped to what inputs can be:
+
+    z_i = clip(a_i + SPREAD * s_i * g_i, 0, top_i),      E[z_i] = m_i - BELOW * min(m_i, s_i)
+
+m is the running mean of all inputs, s the standard deviation and top the largest of the current ones, and g a mixture
+of current inputs with random weights, standardised. Where inputs are nearly binary, so is this noise; where they are
+dense columns, it is bell-shaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
@@ -24,30 +27,14 @@ SHORT, N_SHORT = 64, 128
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
 
-STRENGTH = 0.5
-"""Where nothing can be measured: input i is 1 with probability min(1, STRENGTH * mean_i)."""
+SPREAD = 2.0
+"""Of the noise, in standard deviations of the current inputs: all seen classes vary more than a few."""
 
-WEAKEST, STRONGEST = 0.35, 1.0
-"""Bounds of a measured strength: weaker noise hardly drives a head, stronger noise exceeds the mean."""
+BELOW = 0.5
+"""How far below the mean noise lies, in standard deviations, but at most that share of the mean."""
 
-VARIATION = 2.0
-"""How much more than current inputs correlated noise varies where it matters: all seen classes vary more than a few."""
-
-TRIES, N_TRIED = 3, 64
-"""Bisections of the strength, and vectors looked at for each."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Binary inputs of the head.
-
-    Attributes:
-        vectors: Zeros and ones, shape (n, n_0).
-        strength: Input i is 1 with probability min(1, strength * mean_i).
-    """
-
-    vectors: Tensor
-    strength: float
+BISECTIONS = 40
+"""For the centre that gives clipped noise its mean."""
 
 
 def how_many(iterations: int | None) -> int:
@@ -56,74 +43,57 @@ def how_many(iterations: int | None) -> int:
 
 
 def draw_noise(
-    mean_input: NDArray[np.float64],
-    *,
-    generator: np.random.Generator,
-    dtype: torch.dtype,
-    inputs: Tensor | None = None,
-    hidden: Callable[[Tensor], Tensor] | None = None,
-    n: int = N_NOISE,
-) -> Noise:
-    """Draw binary inputs of the head.
+    mean_input: NDArray[np.float64], *, generator: np.random.Generator, inputs: Tensor | None = None, n: int = N_NOISE
+) -> Tensor:
+    """Draw inputs of the head.
 
     Args:
         mean_input: Shape (n_0,), 0 or more.
         generator: The only source of randomness.
-        dtype: Of the vectors.
-        inputs: Inputs of the head in the current experience, shape (m, n_0). With at least two, every second vector
-            has the correlations of the last N_INPUTS of them; without, all inputs of all vectors are independent.
-        hidden: Gives the last hidden activity, shape (m, n_h), for inputs of the head. With it and `inputs`, the
-            strength is measured: that at which correlated noise varies VARIATION times as much there as the inputs do,
-            relative to the mean activity. Weak noise leaves most inputs silent, so it varies more.
+        inputs: Inputs of the head in the current experience, shape (m, n_0); the last N_INPUTS of them count. With
+            fewer than two, inputs are independent, and their standard deviations are taken to be their means. The same
+            is done for inputs that do not vary now and may have varied earlier.
         n: Number of vectors.
 
     Returns:
-        The noise.
-
-    Source:
-        Correlated binary vectors with given means by thresholding correlated Gaussians: Macke et al. 2009, Neural
-        Computation 21(2), "Generating spike trains with specified correlation coefficients". Here the correlations of
-        the Gaussians are those of the inputs, without Macke's correction for the threshold.
+        The noise, float32, shape (n, n_0), on the device of `inputs`.
     """
-    own = torch.from_numpy(generator.random((n, len(mean_input)), dtype=np.float32))
-    if inputs is None or len(inputs) < 2:
-        return Noise((own < _probability(mean_input, STRENGTH)).to(dtype), STRENGTH)
-    inputs = inputs[-N_INPUTS:].float()
-    gaussian = _correlated(inputs, n=(n + 1) // 2, generator=generator)
-
-    def correlated(strength: float, count: int | None = None) -> Tensor:
-        below: Tensor = gaussian[:count] < torch.special.ndtri(_probability(mean_input, strength))
-        return below.to(dtype)
-
-    strength = STRENGTH
-    if hidden is not None:
-        goal = VARIATION * _variation(hidden(inputs[:N_TRIED].to(dtype)))
-        low, high = WEAKEST, STRONGEST
-        for _ in range(TRIES):
-            strength = (low * high) ** 0.5
-            varies_enough = _variation(hidden(correlated(strength, N_TRIED))) >= goal
-            low, high = (strength, high) if varies_enough else (low, strength)
-        strength = (low * high) ** 0.5
-    vectors = (own < _probability(mean_input, strength)).to(dtype)
-    vectors[::2] = correlated(strength)
-    return Noise(vectors, strength)
+    known = None if inputs is None or len(inputs) < 2 else inputs[-N_INPUTS:].float()
+    device = None if inputs is None else inputs.device
+    mean = torch.from_numpy(mean_input).to(device, torch.float32)
+    spread, top = mean.clone(), torch.full_like(mean, max(1.0, float(mean.max())))
+    g = _normal((n, len(mean)), generator, device)
+    if known is not None:
+        centred = known - known.mean(0)
+        deviation = (centred.square().sum(0) / (len(known) - 1)).sqrt()  # std(0) takes ten times as long
+        varies = deviation > 1e-3 * float(deviation.max())
+        mixed = _normal((n, len(known)), generator, device) @ centred / (len(known) ** 0.5 * deviation)
+        g = torch.where(varies, mixed, g)
+        spread = torch.where(varies, deviation, spread)
+        top = torch.where(varies, known.amax(0), known.max())
+    wanted = mean - BELOW * torch.minimum(mean, spread)
+    top = torch.maximum(top, mean)
+    width = (SPREAD * spread).clamp(min=1e-6)
+    return (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
 
 
-def _probability(mean_input: NDArray[np.float64], strength: float) -> Tensor:
-    return torch.from_numpy(np.clip(strength * mean_input, 0.0, 1.0)).float()
+def _normal(shape: tuple[int, int], generator: np.random.Generator, device: torch.device | None) -> Tensor:
+    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32)).to(device)
 
 
-def _correlated(inputs: Tensor, *, n: int, generator: np.random.Generator) -> Tensor:
-    """Return Gaussians, shape (n, n_0), correlated as the inputs; an input that does not vary gets noise of its own."""
-    centred = inputs - inputs.mean(0)
-    spread = (centred.square().sum(0) / (len(inputs) - 1)).sqrt()  # std(0) takes ten times as long
-    varies = spread > 1e-3 * float(spread.max())
-    weights = torch.from_numpy(generator.standard_normal((n, len(inputs)), dtype=np.float32))
-    own = torch.from_numpy(generator.standard_normal((n, inputs.shape[1]), dtype=np.float32))
-    return torch.where(varies, weights @ centred / (len(inputs) ** 0.5 * spread), own)
+def _centre(wanted: Tensor, width: Tensor, top: Tensor) -> Tensor:
+    """Return the centres at which Gaussians of a width, clipped to [0, top], have the wanted means."""
+    low, high = -8.0 * width, top + 8.0 * width
+    for _ in range(BISECTIONS):
+        centre = (low + high) / 2
+        is_high = _clipped_mean(centre, width, top) > wanted
+        low, high = torch.where(is_high, low, centre), torch.where(is_high, centre, high)
+    return (low + high) / 2
 
 
-def _variation(hidden: Tensor) -> float:
-    """Return the variance of activity, shape (n, n_h), relative to the square of its mean, over all units."""
-    mean = hidden.mean(0)
-    return float((hidden - mean).square().sum(1).mean() / mean.square().sum().clamp(min=1e-30))
+def _clipped_mean(centre: Tensor, width: Tensor, top: Tensor) -> Tensor:
+    """Return the mean of clip(centre + width * g, 0, top) for a standard Gaussian g."""
+    low, high = -centre / width, (top - centre) / width
+    below, above = torch.special.ndtr(low), torch.special.ndtr(-high)
+    bells = (torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)) / math.sqrt(2 * math.pi)
+    return centre * (1 - below - above) + width * bells + top * above

@@ -27,6 +27,7 @@ from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, war
 from src_plugin.finding import named_head
 from src_plugin.head import Head
 from src_plugin.memories import exemplars_of, recall_of
+from src_plugin.night import prepare
 from src_plugin.protecting import protector_of
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator
@@ -144,6 +145,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self.reference = reference
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
+        prepare(self.config)
         holds = reference is None and not self.config.is_off
         self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=holds)
         self._experiences = 0

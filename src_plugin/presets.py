@@ -30,6 +30,7 @@ class Preset:
 
 # Pure SRC: nothing around the sleep. Every threshold and step below was searched with the gate on.
 _PURE: dict[str, Any] = {
+    "engine": "simulated",
     "settle": False,
     "level": False,
     "rehearsal_gate": False,
@@ -43,7 +44,8 @@ _ICARL = f"over iCaRL, by the size of its memory; {_PATCHES_OF_11}"
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "auto": Preset({}, "this project", "calibrated sleep, then settling and levelling, behind gates"),
+        "auto": Preset({}, "this project", "the sleep in closed form, then settling and levelling, behind gates"),
+        "simulated": Preset({"engine": "simulated"}, "this project", "the same with a simulated sleep, calibrated"),
         "src_only": Preset(
             {**_PURE, "depth": 1.0}, "this project", "calibrated sleep alone: nothing settles, levels or gates"
         ),

@@ -16,8 +16,11 @@ class SleepReport:
         gate: The field of SleepConfig whose gate closed or, judging by samples, undid the night; None if none did.
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
-        steps: Steps of sleep.
-        strength: Factor on measured step sizes: depth and gates taken together.
+        engine: What computed the sleep itself: "closed_form" or "simulated"; None if it was left out.
+        fractions: In closed form: part of each excited unit's answer to the mean input that was removed, per layer, (L).
+        answers: In closed form: the mean over units of that answer before, (L).
+        steps: Steps of a simulated sleep.
+        strength: Factor on the sleep itself: measured depth (where it is simulated) and gates taken together.
         input_variation: Mean squared distance of inputs from the mean input, relative to the squared norm of that; the
             depth was measured from it.
         spikes: Spikes per unit layer, the inputs first, (L+1).
@@ -61,6 +64,9 @@ class SleepReport:
     layers: list[str]
     sizes: list[int]
     gate: str | None = None
+    engine: str | None = None
+    fractions: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
     steps: int = 0
     strength: float = 0.0
     input_variation: float | None = None
@@ -105,14 +111,19 @@ class SleepReport:
             lines.append(
                 f"  head    {', '.join(self.layers) or 'the module itself'} ({'-'.join(map(str, self.sizes))})"
             )
+        if self.fractions:
+            parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
+            lines.append(f"  sleep   in closed form: units answer the mean input less by {parts}, layer by layer")
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
-            lines.append(f"  replay  {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps")
+            lines.append(
+                f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps"
+            )
         if self.kept_fraction is not None:
             lines.append(f"  keep    {self.kept_fraction:.0%} of the change of this first sleep")
         if self.settled_at is not None:
             start = "the weights before" if self.settled_towards == "before" else "the trained weights"
-            end = "the slept ones" if self.rates else "the trained ones"
+            end = "the slept ones" if self.engine or self.rates else "the trained ones"
             lines.append(
                 f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
                 f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from {start} to {end}"

@@ -1,7 +1,7 @@
 """The input of a sleep: noise drawn from the mean of all inputs seen, and nothing else.
 
 Input i spikes in a step with probability p_i, independently: p_i = min(1, 2 dt r x_i) at a given rate r, or
-p_i = min(1, n x_i / sum(x)) for n expected spikes. Randomness comes from a private generator only.
+p_i = min(1, n x_i / sum(x)) for n expected spikes, n at most a small share of the inputs. Randomness comes from a private generator only.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def spike_probability(mean_input: NDArray[np.floating], config: SleepConfig) -> 
 
     Args:
         mean_input: Shape (n_0,), checked.
-        config: `max_rate` and `dt`, or `input_spikes`.
+        config: `max_rate` and `dt`, or `input_spikes` and `input_share`.
 
     Returns:
         Probabilities, shape (n_0,).
@@ -83,7 +83,8 @@ def spike_probability(mean_input: NDArray[np.floating], config: SleepConfig) -> 
     """
     x = np.asarray(mean_input, dtype=np.float64)
     rate = config.max_rate
-    factor = config.input_spikes / float(x.sum()) if rate is None else 2.0 * config.dt * rate
+    n_spikes = min(config.input_spikes, config.input_share * len(x))
+    factor = n_spikes / float(x.sum()) if rate is None else 2.0 * config.dt * rate
     probability: NDArray[np.float64] = np.minimum(1.0, factor * x)
     return probability
 

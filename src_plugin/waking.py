@@ -19,7 +19,6 @@ from src_plugin.errors import HeadNotFoundError, StimulusError
 from src_plugin.finding import layers_above, named_head, parts_below, traced_head
 from src_plugin.head import Head, HeadState
 from src_plugin.holding import NormHold, is_candidate
-from src_plugin.kernel import load
 from src_plugin.ledger import ClassLedger
 from src_plugin.recent import Recent
 from src_plugin.stimulus import check_mean_input
@@ -35,8 +34,7 @@ class Waking:
 
     A watcher (plugin or callback) calls `begin_forward` and `end_forward` around every training forward pass,
     `begin_epoch` before every epoch, `forget` after the sleep, and `let_go` when training ends. Hooks exist during a
-    forward pass only, so no copy of the model ever carries one. To be made is to load the compiled kernel, so that no
-    sleep has to.
+    forward pass only, so no copy of the model ever carries one.
 
     Args:
         head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
@@ -67,7 +65,6 @@ class Waking:
         self._watch = Watch()
         self._hold = NormHold() if holds else None
         self._start()
-        load()
 
     def _start(self) -> None:
         """Forget the experience; what is set in `__init__` stays."""

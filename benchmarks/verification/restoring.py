@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.config import RunConfig, SleepSection
+from benchmarks.config import LATER_SLEEP_FIELDS, RunConfig, SleepSection
 from benchmarks.records import Record
 from benchmarks.verification.findings import short
 from src_plugin.errors import ConfigError
@@ -41,8 +41,9 @@ def config_of(record: Record) -> RunConfig:
 
 def _sleep_section(sleep: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: _number(value) for name, value in sleep["numbers"].items()}
-    base = SleepSection(preset=sleep["preset"]).build().to_dict()
-    changed = {name: numbers.get(name, base.get(name)) for name in sleep["changed"]}  # not in numbers: not read
+    base = SleepSection(preset=sleep["preset"]).build()
+    changed = {name: numbers.get(name, base.to_dict().get(name)) for name in sleep["changed"]}  # not there: not read
+    changed |= {name: then for name, then in LATER_SLEEP_FIELDS.items() if name not in numbers}
     return {"preset": sleep["preset"], "reference": sleep["reference"], "every": sleep["every"], "set": changed}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.config import LATER_SLEEP_FIELDS, REPLAY_FIELDS, RunConfig, SleepSection, resolve
+from benchmarks.config import RunConfig, SleepSection, resolve
 from benchmarks.config_files import load_config
 from benchmarks.loading import check_dataset
 from benchmarks.records import config_hash
-from src_plugin.config import SleepConfig
+from src_plugin.config import SIMULATION, SleepConfig
 from src_plugin.errors import ConfigError
 from strategies import find_row
 
@@ -272,10 +272,11 @@ def test_only_the_settings_a_strategy_reads_are_part_of_its_hash(tiny: RunConfig
 @pytest.mark.parametrize(
     ("strategy", "sleep", "idle"),
     [
-        ("naive+settle", {}, {"depth": 0.9, "target_rates": [0.1, 0.1, 0.1], "input_spikes": 5.0}),
+        ("naive+settle", {}, {"removal": [0.5, 0.5, 0.5]}),
+        ("naive+simulated", {}, {"removal": [0.5, 0.5, 0.5]}),
         ("naive+src", {"preset": "paper/split_mnist"}, {"depth": 0.9, "target_rates": [0.1, 0.1, 0.1]}),
     ],
-    ids=["no replay", "published steps and thresholds"],
+    ids=["no sleep itself", "a simulated sleep", "published steps and thresholds"],
 )
 def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
     tiny: RunConfig, strategy: str, sleep: dict, idle: dict
@@ -288,11 +289,20 @@ def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
     assert {"steps", "replay", "settle", "level"} <= numbers.keys()
 
 
-def test_every_number_that_a_calibrated_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
-    numbers = resolve(tiny, "naive+src")["sleep"]["numbers"]
-    assert numbers.keys() | LATER_SLEEP_FIELDS.keys() == SleepConfig().to_dict().keys()
-    for name in REPLAY_FIELDS:
-        assert name in SleepConfig().to_dict()
+def test_every_number_that_a_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
+    closed, simulated = (resolve(tiny, name)["sleep"]["numbers"] for name in ("naive+src", "naive+simulated"))
+    came_later_and_are_as_then = {"new_classes_gate", "hidden_gate"}
+    known = SleepConfig().to_dict().keys() - came_later_and_are_as_then
+    assert closed.keys() == known - set(SIMULATION)
+    assert simulated.keys() == known - {"engine", "removal"}
+
+
+def test_records_of_a_time_when_every_sleep_was_simulated_are_those_of_a_config_today(tiny: RunConfig) -> None:
+    then = SleepSection(set={"engine": "simulated", "input_share": 1.0})
+    sleep = resolve(tiny.model_copy(update={"sleep": then}), "naive+src")["sleep"]
+    assert sleep["changed"] == []
+    assert not {"engine", "input_share", "removal"} & sleep["numbers"].keys()
+    assert {"depth", "input_spikes", "target_rates"} <= sleep["numbers"].keys()
 
 
 def test_a_field_that_came_later_counts_only_where_it_is_not_as_before(tiny: RunConfig) -> None:
