@@ -39,8 +39,8 @@ class SleepConfig:
             form is the expectation of the simulated, ungated sleep.
         removal: How much a sleep in closed form takes: so many standard deviations of the layer's weights would a unit
             move that answers as the layer does on average, if its answer did not fall meanwhile. 0 leaves a layer out.
-        steps: Length of a simulated sleep in steps. A tuple gives the length of the first, second, ... sleep, the last one from
-            then on. 0 means no sleep at all, of either engine: nothing is changed by any stage.
+        steps: Length of a simulated sleep in steps. A tuple gives the length of the first, second, ... sleep, the last
+            one from then on. 0 means no sleep at all, of either engine: nothing is changed by any stage.
         steps_growth: Steps added with every sleep: the k-th sleep (from 0) has `steps + k * steps_growth`.
         input_spikes: Expected input spikes per step, n; input i spikes with p_i = min(1, n * x_i / sum(x)), x the mean
             input. Used where `max_rate` is None.
@@ -131,9 +131,7 @@ class SleepConfig:
             value = getattr(self, name)
             if value not in known:
                 hint = did_you_mean(str(value), known)
-                raise ConfigError(
-                    f"SleepConfig({name}={value!r}): unknown {name}{hint}; there is {' and '.join(known)}"
-                )
+                raise ConfigError(f"SleepConfig({name}={value!r}): unknown {name}{hint}; known: {', '.join(known)}")
         steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
         _check(bool(steps) and all(_is_int(s) and s >= 0 for s in steps), "steps", self.steps, "whole, 0 or more")
         _check(_is_int(self.steps_growth) and self.steps_growth >= 0, "steps_growth", self.steps_growth, "0 or more")
