@@ -1,4 +1,4 @@
-"""The binary noise of before: `SleepConfig(noise="binary")` balances outputs on it, so that old records can be repeated.
+"""The binary noise of before: `SleepConfig(noise="binary")` balances outputs on it, so that records can be repeated.
 
 Half of it has independent inputs. The other half keeps the correlations of the current experience's inputs: strokes of
 one digit resemble strokes of another, so such noise reaches the hidden units that real inputs reach. No input is kept

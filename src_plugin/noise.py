@@ -74,7 +74,8 @@ def draw_noise(
     wanted = mean - BELOW * torch.minimum(mean, spread)
     top = torch.maximum(top, mean)
     width = (SPREAD * spread).clamp(min=1e-6)
-    return (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
+    noise: Tensor = (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
+    return noise
 
 
 def _normal(shape: tuple[int, int], generator: np.random.Generator, device: torch.device | None) -> Tensor:

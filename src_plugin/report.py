@@ -17,7 +17,7 @@ class SleepReport:
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
         engine: What computed the sleep itself: "closed_form" or "simulated"; None if it was left out.
-        fractions: In closed form: part of each excited unit's answer to the mean input that was removed, per layer, (L).
+        fractions: In closed form: part of each excited unit's answer to the mean input that was removed, (L).
         answers: In closed form: the mean over units of that answer before, (L).
         steps: Steps of a simulated sleep.
         strength: Factor on the sleep itself: measured depth (where it is simulated) and gates taken together.
@@ -117,7 +117,7 @@ class SleepReport:
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
             lines.append(
-                f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of the steps"
+                f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of them"
             )
         if self.kept_fraction is not None:
             lines.append(f"  keep    {self.kept_fraction:.0%} of the change of this first sleep")

@@ -1,7 +1,8 @@
 """The input of a sleep: noise drawn from the mean of all inputs seen, and nothing else.
 
 Input i spikes in a step with probability p_i, independently: p_i = min(1, 2 dt r x_i) at a given rate r, or
-p_i = min(1, n x_i / sum(x)) for n expected spikes, n at most a small share of the inputs. Randomness comes from a private generator only.
+p_i = min(1, n x_i / sum(x)) for n expected spikes, n at most a small share of the inputs. Randomness comes from a
+private generator only.
 """
 
 from __future__ import annotations
