@@ -97,4 +97,5 @@ def _clipped_mean(centre: Tensor, width: Tensor, top: Tensor) -> Tensor:
     low, high = -centre / width, (top - centre) / width
     below, above = torch.special.ndtr(low), torch.special.ndtr(-high)
     bells = (torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)) / math.sqrt(2 * math.pi)
-    return centre * (1 - below - above) + width * bells + top * above
+    mean: Tensor = centre * (1 - below - above) + width * bells + top * above
+    return mean
