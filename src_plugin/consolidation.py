@@ -159,13 +159,13 @@ def sleep_head(
     check_mean_input(mean, n_inputs=head.sizes[0])
     if not config.is_pure:
         check_classes(head, new_classes, old_classes, returned_classes)
+    trained = head.read()
     if inputs is not None:
-        inputs = inputs.detach().to("cpu")
+        inputs = inputs.detach().to(trained.device)
         if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
             raise ConfigError(
                 f"inputs have shape {tuple(inputs.shape)}; the head {head.label} takes (n, {head.sizes[0]})"
             )
-    trained = head.read()
     if before is not None and not isinstance(before, HeadState):
         raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
     if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in trained.weights]:
@@ -173,6 +173,7 @@ def sleep_head(
             f"before has {len(before.weights)} layers and the head {head.label} has {len(head.layers)}: it must "
             "be a copy of the same head, find_head(...).read()"
         )
+    before = None if before is None else before.to(trained.device)
     evening = Evening(
         head, trained, mean, config, inputs,
         before=before, new=new_classes, old=old_classes, returned=returned_classes,
@@ -189,7 +190,8 @@ def sleep_head(
     if samples is not None and recall is not None and config.rehearsal_gate:
         x, y = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
         x, y, times = merge_repeated(x, y)
-        shown = Probe(head, x.to(trained.weights[0].dtype))
+        y, times = y.to(trained.device), times.to(trained.device)
+        shown = Probe(head, x.to(trained.weights[0]))
         judge = Judge(shown, y, times, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
     nights = [evening] if shallow is None else [_levelling(evening, shallow.reason)]
     if judge is not None and config.level and not _is_levelling(nights[0]):
@@ -278,13 +280,13 @@ def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts:
             evening.mean,
             generator=generator,
             dtype=dtype,
-            inputs=inputs,
-            hidden=lambda x: head.hidden(trained, x),
+            inputs=None if inputs is None else inputs.cpu(),
+            hidden=lambda x: head.hidden(trained, x.to(trained.device)).cpu(),
             n=n,
         )
-        facts["noise_strength"], vectors = drawn.strength, drawn.vectors
+        facts["noise_strength"], vectors = drawn.strength, drawn.vectors.to(trained.device)
     else:
-        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs, n=n).to(dtype)
+        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs, n=n).to(trained.weights[0])
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
     some, rest = (Probe(head, half) for half in vectors.tensor_split(2))

@@ -134,7 +134,7 @@ def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor)
         The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
         predictions as they were, and that fraction.
     """
-    shown = Probe(head, inputs.to(trained.weights[0].dtype))
+    shown = Probe(head, inputs.to(trained.weights[0]))
     wanted = shown.logits(trained).argmax(1)
     line = Line(shown, trained, slept)
     for fraction in FRACTIONS:
@@ -174,5 +174,5 @@ def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: t
 def share_of(logits: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
     """Return the fraction of rows of logits, shape (n, n_L), whose largest entry among seen classes is a new class."""
     winners = logits[:, list(seen)].argmax(1)
-    is_new = torch.tensor([c in new for c in seen])
+    is_new = torch.tensor([c in new for c in seen], device=logits.device)
     return float(is_new[winners].double().mean())

@@ -43,6 +43,16 @@ class HeadState:
             ),
         )
 
+    def to(self, device: torch.device | str) -> HeadState:
+        """Return the same parameters on a device: these very tensors, if they lie there."""
+        biases = tuple(None if b is None else b.to(device) for b in self.biases)
+        return HeadState(tuple(w.to(device) for w in self.weights), biases)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return self.weights[0].device
+
     def with_weights(self, weights: Sequence[Tensor]) -> HeadState:
         """Return a state with other weights and the same biases."""
         return HeadState(tuple(weights), self.biases)
@@ -95,10 +105,15 @@ class Head:
         return all(modules.get(name) is layer for name, layer in zip(self.names, self.layers, strict=True))
 
     def read(self) -> HeadState:
-        """Return a copy of all parameters on the CPU, in their own precision (half precision becomes single)."""
+        """Return a copy of all parameters where the first layer lies, in their own precision (half becomes single).
+
+        A device without double precision (mps) is left: its copy lies on the CPU.
+        """
+        device = self.layers[0].weight.device
+        place = torch.device("cpu") if device.type == "mps" else device
 
         def copy(p: Tensor) -> Tensor:
-            return p.detach().to("cpu", torch.promote_types(p.dtype, torch.float32), copy=True)
+            return p.detach().to(place, torch.promote_types(p.dtype, torch.float32), copy=True)
 
         return HeadState(
             tuple(copy(layer.weight) for layer in self.layers),

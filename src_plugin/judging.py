@@ -78,7 +78,7 @@ def count_exemplars(prints: Tensor, classes: Tensor, *, old: tuple[int, ...]) ->
         classes: Their classes, shape (n,).
         old: The old classes; samples of others do not count.
     """
-    rows = torch.isin(classes, torch.tensor(old, dtype=classes.dtype))
+    rows = torch.isin(classes, torch.tensor(old, dtype=classes.dtype, device=classes.device))
     pairs = torch.stack([classes[rows].double(), prints[rows].double()], dim=1)
     return len(pairs.unique(dim=0)) / max(1, len(old))
 
@@ -130,7 +130,7 @@ class Judge:
         classes, times, exemplars = self.classes, self.times, self.exemplars
         if exemplars is None:
             exemplars = count_exemplars(fingerprints(self.shown.inputs), classes, old=self.old)
-        n_old = int(times[torch.isin(classes, torch.tensor(self.old))].sum())
+        n_old = int(times[torch.isin(classes, torch.tensor(self.old, device=classes.device))].sum())
         among = tuple(sorted({*self.old, *self.new}))
         now, then = (by_class(self.shown, point, classes, times, among=among) for point in (self.trained, state))
         asked = must_rise(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
@@ -154,7 +154,7 @@ def by_class(shown: Probe, state: HeadState, classes: Tensor, times: Tensor, *, 
         times: How often each input counts, shape (n,).
         among: Outputs among which is chosen, ascending.
     """
-    columns = torch.tensor(among)
+    columns = torch.tensor(among, device=classes.device)
     answers = columns[shown.logits(state)[:, columns].argmax(1)]
     right = (answers == classes) * times
     rows = [classes == c for c in classes.unique()]

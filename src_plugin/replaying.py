@@ -46,6 +46,8 @@ def replay(
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
     """
+    device, trained = trained.device, trained.to("cpu")  # where the kernel runs
+    inputs = None if inputs is None else inputs.cpu()
     probability = spike_probability(mean, config)
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
@@ -90,4 +92,4 @@ def replay(
         "depressions": [int(n) for n in downs],
     }
     # The kernel's weights are transposed views, which are slow to be mixed with others.
-    return trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]), spent
+    return trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]).to(device), spent

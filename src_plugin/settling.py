@@ -127,6 +127,7 @@ def settle(
     slept: HeadState,
     seen: tuple[int, ...],
     new: tuple[int, ...],
+    expected: float | None = None,
     at_slept: float | None = None,
 ) -> Settled:
     """Find the point where noise gives the new classes their share.
@@ -138,6 +139,7 @@ def settle(
         slept: After sleep.
         seen: Outputs of all classes seen so far.
         new: Those new in this experience.
+        expected: Their share; None counts classes.
         at_slept: Share at the slept head, where it is known already.
 
     Returns:
@@ -145,7 +147,7 @@ def settle(
         slept and the trained head; otherwise between the slept head and the one before the experience, where the
         scan comes from the slept end, because near the other one shares can cross by chance.
     """
-    expected = len(new) / len(seen)
+    expected = len(new) / len(seen) if expected is None else expected
     back = Line(noise, before, slept)
 
     def share(line: Line, position: float) -> float:
@@ -214,8 +216,10 @@ class Levelled:
     shares: Tensor
 
 
-def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) -> Levelled:
-    """Bring the outputs of the seen classes nearer to equal spread, and offset them until all win equally often.
+def level(
+    noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...], prior: Sequence[float] | None = None
+) -> Levelled:
+    """Bring the outputs of the seen classes nearer to equal spread, and offset them until each wins its share.
 
     Gains go half of the way, in logarithms: whole, they undo what a class with clearer features earned.
 
@@ -223,6 +227,7 @@ def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) ->
         noise: The head, and binary inputs to show it, in one part or in several.
         state: Its parameters.
         seen: Outputs of the classes seen so far; other outputs are not touched.
+        prior: The share that each of them is to win, in that order, of sum 1; None gives all the same.
 
     Returns:
         The levelled parameters, gains, offsets and shares. Outputs that noise cannot tell apart are left alone.
@@ -233,15 +238,15 @@ def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) ->
     outputs = F.linear(hidden, weight, bias)[:, rows]
     mean_hidden = hidden.mean(0)
     energy = float(mean_hidden @ mean_hidden)
-    gains = torch.ones(len(rows), dtype=outputs.dtype)
-    offsets = torch.zeros(len(rows), dtype=outputs.dtype)
+    gains, offsets = outputs.new_ones(len(rows)), outputs.new_zeros(len(rows))
     if float(outputs.std()) == 0.0 or energy == 0.0:
         return Levelled(state, gains, offsets, _shares(outputs))
     spread = outputs.std(dim=0)
     gains = torch.where(spread > 0, (spread.mean() / spread).sqrt(), gains)
     outputs = gains * outputs
     width = float(outputs.std())
-    offsets = _even_out(outputs.double() * (10.0 / width)).to(outputs.dtype) * (width / 10.0)
+    wanted = torch.tensor(prior or [1 / len(rows)] * len(rows), dtype=torch.float64, device=outputs.device)
+    offsets = _even_out(outputs.double() * (10.0 / width), wanted).to(outputs.dtype) * (width / 10.0)
     levelled = weight.clone()
     levelled[rows] = gains[:, None] * weight[rows] + offsets[:, None] * mean_hidden / energy
     if bias is not None:
@@ -252,19 +257,19 @@ def level(noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...]) ->
     return Levelled(state, gains, offsets, _shares(outputs))
 
 
-def _even_out(outputs: Tensor) -> Tensor:
-    """Return offsets, of mean 0, under which all columns of outputs, shape (n, k), get the same share of a softmax.
+def _even_out(outputs: Tensor, prior: Tensor) -> Tensor:
+    """Return offsets, of mean 0, under which columns of outputs, shape (n, k), get their prior shares of a softmax.
 
     In float64: with e = exp(outputs) the softmax under offsets o is e * exp(o) / sum(e * exp(o)), so that a round costs
     two products with a matrix instead of n * k exponentials.
     """
     n, k = outputs.shape
     heights = (outputs - outputs.amax(1, keepdim=True)).exp()
-    offsets = torch.zeros(k, dtype=outputs.dtype)
+    offsets = outputs.new_zeros(k)
     for t in range(ROUNDS):
         lift = offsets.exp()
         share = lift * (heights.T @ (1.0 / (heights @ lift))) / n
-        offsets -= 5.0 * 0.9**t * (k * share - 1.0).clamp(-1.0, 1.0)
+        offsets -= 5.0 * 0.9**t * (share / prior - 1.0).clamp(-1.0, 1.0)
     return offsets - offsets.mean()
 
 
