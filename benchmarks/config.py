@@ -317,7 +317,7 @@ LATER_STREAM_FIELDS: dict[str, Any] = {
 
 LATER_SLEEP_FIELDS: dict[str, Any] = {
     **{"new_classes_gate": True, "hidden_gate": True},
-    **{"engine": "simulated", "input_share": 1.0, "noise": "binary"},
+    **{"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"},
 }
 """The same of `SleepConfig`, with what they were then; that is not always their default now."""
 
@@ -335,7 +335,7 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
     if not sleep.replay:
         idle.add("engine")
     if sleep.is_pure:
-        idle.add("noise")
+        idle.update(("noise", "prior"))
     if sleep.inc is not None and sleep.dec is not None:
         idle.update(("potentiation", "depression", "depth"))
     if sleep.thresholds is not None:

@@ -75,6 +75,29 @@ def check_classes(
         )
 
 
+def prior_of(class_counts: Any, seen: tuple[int, ...]) -> tuple[float, ...]:
+    """Return the share of each seen class among all images; without counts all have the same.
+
+    Args:
+        class_counts: Class -> number of its images, of all seen classes, or None.
+        seen: The classes.
+
+    Raises:
+        ConfigError: It is no such mapping.
+    """
+    if class_counts is None:
+        return (1 / len(seen),) * len(seen)
+    try:
+        counts = [float(class_counts[c]) for c in seen]
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+        counts = []
+    if not counts or not all(math.isfinite(n) and n > 0 for n in counts):
+        raise ConfigError(
+            f"class_counts={class_counts!r}: give the number of images, above 0, of every class seen, {list(seen)}"
+        )
+    return tuple(n / sum(counts) for n in counts)
+
+
 def as_array(mean_input: ArrayLike | Tensor) -> NDArray[np.float64]:
     """Return a copy of the mean input in float64, on the CPU, whatever it was."""
     if isinstance(mean_input, Tensor):

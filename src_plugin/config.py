@@ -20,6 +20,8 @@ Engine = Literal["closed_form", "simulated"]
 
 NoiseKind = Literal["gaussian", "binary"]
 
+Prior = Literal["counts", "equal"]
+
 SIMULATION = (
     *("steps_growth", "input_spikes", "input_share", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition"),
     *("gain", "normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
@@ -73,6 +75,8 @@ class SleepConfig:
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
         noise: What stages B and C show the head: "gaussian" noise (`src_plugin.noise`), or "binary" as it was before
             (`src_plugin.binary_noise`).
+        prior: Which share of that noise each class is to win: as many as its images are among all ("counts"), or all the
+            same ("equal"), which favours rare classes.
         rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the
             night gave, and undo it if it was nothing; leave stage A out where another plugin protects what earlier
             inputs evoke (`protects_old_inputs`).
@@ -115,6 +119,7 @@ class SleepConfig:
     settle: bool = True
     level: bool = True
     noise: NoiseKind = "gaussian"
+    prior: Prior = "counts"
     rehearsal_gate: bool = True
     balance_gate: bool = True
     first_gate: bool = True
@@ -127,7 +132,7 @@ class SleepConfig:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
-        for name, known in (("engine", get_args(Engine)), ("noise", get_args(NoiseKind))):
+        for name, known in (("engine", get_args(Engine)), ("noise", get_args(NoiseKind)), ("prior", get_args(Prior))):
             value = getattr(self, name)
             if value not in known:
                 hint = did_you_mean(str(value), known)

@@ -8,7 +8,7 @@ Every stage works on copies; the head's own parameters are written once, at the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from src_plugin import gates
-from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean
+from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean, prior_of
 from src_plugin.binary_noise import draw_binary_noise
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
@@ -45,6 +45,7 @@ def sleep(
     new_classes: Sequence[int] | None = None,
     old_classes: Sequence[int] | None = None,
     returned_classes: Sequence[int] = (),
+    class_counts: Mapping[int, int] | None = None,
     recall: float | None = None,
     inputs: Tensor | None = None,
     samples: Samples | None = None,
@@ -70,6 +71,8 @@ def sleep(
         old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
         returned_classes: Those of `new_classes` that came back. Their outputs have a past; the others' may have none,
             and settling starts from silenced ones then.
+        class_counts: Images of each class seen so far, by its number: settling and levelling give each class that
+            share of the noise. None gives all classes the same.
         recall: Share of rehearsed samples of old classes that training classified rightly, lately (SRCPlugin takes the
             second half of the last epoch); None without rehearsal. Alone, without samples that judge: nothing happens
             above a half, and up to it the sleep fades, to settling and levelling only from a quarter on.
@@ -112,6 +115,7 @@ def sleep(
         new_classes=None if new_classes is None else as_classes(new_classes, "new_classes"),
         old_classes=() if old_classes is None else as_classes(old_classes, "old_classes"),
         returned_classes=as_classes(returned_classes, "returned_classes"),
+        class_counts=class_counts,
         recall=recall,
         inputs=inputs,
         samples=samples,
@@ -129,6 +133,7 @@ def sleep_head(
     new_classes: tuple[int, ...] | None = None,
     old_classes: tuple[int, ...] = (),
     returned_classes: tuple[int, ...] = (),
+    class_counts: Mapping[int, int] | None = None,
     recall: float | None = None,
     inputs: Tensor | None = None,
     samples: Samples | None = None,
@@ -178,6 +183,8 @@ def sleep_head(
         head, trained, mean, config, inputs,
         before=before, new=new_classes, old=old_classes, returned=returned_classes,
     )  # fmt: skip
+    if evening.seen and not config.is_pure:
+        evening = replace(evening, prior=prior_of(class_counts if config.prior == "counts" else None, evening.seen))
     if old_classes and new_classes and not config.is_pure:
         evening = _with_noise(evening, how_many(iterations), generator, facts)
 
@@ -290,7 +297,7 @@ def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts:
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
     some, rest = (Probe(head, half) for half in vectors.tensor_split(2))
-    facts["expected_share"] = gates.expected_share(new, evening.old)
+    facts["expected_share"] = evening.expected
     facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
     return replace(evening, some=some, rest=rest)
 

@@ -113,7 +113,7 @@ def balanced(config: SleepConfig, *, share: float | None, expected: float | None
     Args:
         config: `balance_gate` switches this gate.
         share: Fraction of noise vectors whose largest output is a new class.
-        expected: New classes among those seen, as a fraction.
+        expected: The share they are to have.
     """
     if not config.balance_gate or share is None or expected is None or share > expected:
         return None
@@ -152,11 +152,6 @@ def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
         if (n - wrong) / n < KEPT:
             return False
     return True
-
-
-def expected_share(new_classes: tuple[int, ...], old_classes: tuple[int, ...]) -> float:
-    """Return the fraction of the seen classes that is new."""
-    return len(new_classes) / (len(new_classes) + len(old_classes))
 
 
 def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ class ClassLedger:
         seen: Classes of experiences that ended in a sleep.
         new: Classes first met since the last sleep.
         shown: All classes since the last sleep, those that came back or were rehearsed too.
+        counts: Images of each class in earlier experiences; rehearsed ones do not count again.
     """
 
     def __init__(self, *, needs_classes: bool = True) -> None:
@@ -30,11 +32,14 @@ class ClassLedger:
         self.seen: set[int] = set()
         self.new: set[int] = set()
         self.shown: set[int] = set()
+        self.counts: dict[int, int] = {}
+        self._epoch: Counter[int] = Counter()  # images of each class in this epoch
         self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
 
     def begin_epoch(self) -> None:
-        """Start to count recall of rehearsed classes anew."""
+        """Start to count images and recall of rehearsed classes anew."""
         self._rehearsed.clear()
+        self._epoch.clear()
 
     def open(self, outputs: Any, targets: Any) -> None:
         """Look at the first batch of an experience, which tells whether targets are class numbers.
@@ -69,7 +74,9 @@ class ClassLedger:
         if not self.has_classes:
             return
         targets = targets.detach()
-        shown = set(torch.unique(targets).tolist())
+        numbers, times = torch.unique(targets, return_counts=True)
+        in_batch = dict(zip(numbers.tolist(), times.tolist(), strict=True))
+        shown = set(in_batch)
         missing = sorted(c for c in shown if not 0 <= c < min(outputs.shape[1], n_outputs))
         if missing and self.needs_classes:
             raise ConfigError(
@@ -80,6 +87,7 @@ class ClassLedger:
         if missing:  # whole numbers that are no classes; a pure sleep does not ask
             self.has_classes, self.new, self.shown = False, set(), set()
             return
+        self._epoch.update(in_batch)
         self.new.update(shown - self.seen)
         self.shown.update(shown)
         if self.seen:
@@ -107,20 +115,32 @@ class ClassLedger:
         away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
         is new, nothing is to be balanced.
         """
-        back = self.seen & self.shown
         away = self.seen - self.shown
-        returned = bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
+        returned = self._returned()
         new, old = (self.shown, away) if returned else (self.new, self.seen)
         return {
             "new_classes": tuple(sorted(new)) if self.has_classes else None,
             "old_classes": tuple(sorted(old)),
-            "returned_classes": tuple(sorted(back)) if returned and self.has_classes else (),
+            "returned_classes": tuple(sorted(self.seen & self.shown)) if returned and self.has_classes else (),
             "recall": None if returned else self.recall,
+            "class_counts": self._counts_now(),
         }
+
+    def _returned(self) -> bool:
+        """Whether earlier classes came back, and were not merely rehearsed: most of them stayed away."""
+        back, away = self.seen & self.shown, self.seen - self.shown
+        return bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
+
+    def _counts_now(self) -> dict[int, int]:
+        """Return the images of each class so far, those of this experience's last epoch included."""
+        learnt = self.shown if self._returned() else self.new
+        return {c: self.counts.get(c, 0) + (self._epoch[c] if c in learnt else 0) for c in sorted(self.seen | self.new)}
 
     def close(self, *, slept: bool) -> None:
         """End the experience; False defers the sleep, and the list of new classes waits for the next one."""
         self._rehearsed = []
+        self.counts = self._counts_now()
+        self._epoch = Counter()
         if slept:
             self.seen |= self.new
             self.new, self.shown = set(), set()

@@ -37,6 +37,7 @@ class Evening:
         new: Outputs of its classes; None where that is not known.
         old: Outputs of the classes they stand against; empty if there are none.
         returned: Those of `new` that came back.
+        prior: Share of the noise that each of all seen classes is to win, ascending; their sum is 1.
         why_off: What the report says of stages that the config leaves out.
         some: The head and binary inputs to tell shares by; None where there is nothing to balance.
         rest: The head and as many more, which outputs are levelled on besides.
@@ -51,6 +52,7 @@ class Evening:
     new: tuple[int, ...] | None
     old: tuple[int, ...]
     returned: tuple[int, ...]
+    prior: tuple[float, ...] = ()
     why_off: str = "switched off"
     some: Probe | None = None
     rest: Probe | None = None
@@ -59,6 +61,11 @@ class Evening:
     def seen(self) -> tuple[int, ...]:
         """All classes seen so far."""
         return tuple(sorted({*self.old, *(self.new or ())}))
+
+    @property
+    def expected(self) -> float:
+        """Share of the noise that the new classes are to win together."""
+        return sum(share for c, share in zip(self.seen, self.prior, strict=True) if c in (self.new or ()))
 
 
 def prepare(config: SleepConfig) -> None:
@@ -135,7 +142,7 @@ def _settle(evening: Evening, slept: HeadState, facts: Facts) -> HeadState:
         facts["silenced"] = past is not start
         settled = settling.settle(
             some, before=past, trained=trained, slept=slept, seen=evening.seen, new=new,
-            at_slept=facts["share_slept"],
+            expected=evening.expected, at_slept=facts["share_slept"],
         )  # fmt: skip
         facts.update(settled_at=settled.position, settled_towards=settled.other_end, share_settled=settled.share)
         return settled.state
@@ -150,7 +157,7 @@ def _level(evening: Evening, state: HeadState, facts: Facts) -> HeadState:
     elif why or evening.some is None or evening.rest is None:
         facts["skipped"]["level"] = why or "there is no noise to level with"
     else:
-        levelled = settling.level((evening.some, evening.rest), state, seen=evening.seen)
+        levelled = settling.level((evening.some, evening.rest), state, seen=evening.seen, prior=evening.prior)
         won = zip(evening.seen, levelled.shares.tolist(), strict=True)
         facts.update(
             gains=levelled.gains.tolist(),

@@ -4,9 +4,9 @@ It is Gaussian, with the correlations of the current experience's inputs, and cl
 
     z_i = clip(a_i + SPREAD * s_i * g_i, 0, top_i),      E[z_i] = m_i - BELOW * min(m_i, s_i)
 
-m is the running mean of all inputs, s the standard deviation and top the largest of the current ones, and g a mixture
-of current inputs with random weights, standardised. Where inputs are nearly binary, so is this noise; where they are
-dense columns, it is bell-shaped.
+m is the running mean of all inputs, s the standard deviation and top the largest of the current ones. In every second
+vector g is a mixture of current inputs with random weights, standardised; in the others it is independent. Where inputs
+are nearly binary, so is this noise; where they are dense columns, it is bell-shaped.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def draw_noise(
         mean_input: Shape (n_0,), 0 or more.
         generator: The only source of randomness.
         inputs: Inputs of the head in the current experience, shape (m, n_0); the last N_INPUTS of them count. With
-            fewer than two, inputs are independent, and their standard deviations are taken to be their means. The same
-            is done for inputs that do not vary now and may have varied earlier.
+            fewer than two, all inputs are independent, and their standard deviations are taken to be their means. The
+            same is done for inputs that do not vary now and may have varied earlier.
         n: Number of vectors.
 
     Returns:
@@ -67,8 +67,8 @@ def draw_noise(
         centred = known - known.mean(0)
         deviation = (centred.square().sum(0) / (len(known) - 1)).sqrt()  # std(0) takes ten times as long
         varies = deviation > 1e-3 * float(deviation.max())
-        mixed = _normal((n, len(known)), generator, device) @ centred / (len(known) ** 0.5 * deviation)
-        g = torch.where(varies, mixed, g)
+        mixed = _normal((n // 2, len(known)), generator, device) @ centred / (len(known) ** 0.5 * deviation)
+        g[1::2] = torch.where(varies, mixed, g[1::2])
         spread = torch.where(varies, deviation, spread)
         top = torch.where(varies, known.amax(0), known.max())
     wanted = mean - BELOW * torch.minimum(mean, spread)

@@ -32,7 +32,7 @@ class SleepReport:
         potentiations: Weight updates upwards per layer, (L).
         depressions: Weight updates downwards per layer, (L).
         noise_strength: Share of the mean input that noise of stages B and C has.
-        expected_share: New classes as a fraction of those seen.
+        expected_share: Share of the noise that new classes are to win, after the numbers of their images.
         share_trained: Fraction of noise that new classes win before the sleep.
         share_slept: The same after stage A.
         silenced: Whether outputs of new classes had no past, so that settling started from silenced ones.

@@ -273,6 +273,7 @@ class Waking:
             "count": self._count,
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
+            "counts": dict(self.ledger.counts),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -281,13 +282,14 @@ class Waking:
         self._count = int(state["count"])
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
+        self.ledger.counts = dict(state.get("counts", {}))
 
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
         mean = 0 if self._total is None else self._total.nbytes
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
-        classes = len(self.ledger.seen) + len(self.ledger.new)
+        classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         return mean + before + 8 * (1 + classes + len(self._buffers or ()))
 
 

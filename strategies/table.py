@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 SUFFIXES: dict[str, dict[str, Any]] = {
     "+src": {},
     "+simulated": {"engine": "simulated"},
-    "+before": {"engine": "simulated", "input_share": 1.0, "noise": "binary"},  # `auto` as it was until November 2026
+    # `auto` as it was until November 2026
+    "+before": {"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"},
     "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
     "+level": {"replay": False, "settle": False},  # the outputs balanced, and no weight moved
     "+only": dict(PRESETS["src_only"].settings),  # the sleep alone, nothing settled or levelled
