@@ -75,8 +75,8 @@ class SleepConfig:
         level: Stage C: even the outputs until noise makes all seen classes win equally often.
         noise: What stages B and C show the head: "gaussian" noise (`src_plugin.noise`), or "binary" as it was before
             (`src_plugin.binary_noise`).
-        prior: Which share of that noise each class is to win: as many as its images are among all ("counts"), or all the
-            same ("equal"), which favours rare classes.
+        prior: Which share of that noise each class is to win: that of its images among all ("counts"), or all the same
+            ("equal"), which favours rare classes.
         rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the
             night gave, and undo it if it was nothing; leave stage A out where another plugin protects what earlier
             inputs evoke (`protects_old_inputs`).
