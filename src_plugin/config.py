@@ -82,7 +82,7 @@ class SleepConfig:
             inputs evoke (`protects_old_inputs`).
         balance_gate: Do not sleep if noise already gives the new classes no more than their share; a network that
             rehearses levels its outputs all the same, if its samples say that this helps.
-        first_gate: Keep the first sleep shallow enough that what was just learnt stays learnt.
+        first_gate: Keep a first, simulated sleep shallow enough that what was just learnt stays learnt.
         new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
             ask.
         hidden_gate: Level only where the head is a single layer: it has no hidden units to replay with, and no weights
@@ -90,7 +90,7 @@ class SleepConfig:
     """
 
     engine: Engine = "closed_form"
-    removal: tuple[float, float, float] = (0.1, 0.0, 0.0)
+    removal: tuple[float, float, float] = (0.07, 0.0, 0.0)
 
     steps: int | tuple[int, ...] = 800
     steps_growth: int = 0

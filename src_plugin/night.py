@@ -114,7 +114,7 @@ def pass_night(
     else:
         facts["skipped"]["replay"] = evening.why_off
 
-    if not evening.old and config.first_gate and config.replay:
+    if not evening.old and config.first_gate and config.simulates:
         if inputs is None or len(inputs) == 0:
             facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
         else:
