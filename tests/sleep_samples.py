@@ -1,5 +1,7 @@
 """For the tests of sleep(): a head that learnt two classes and then two others, and a sleep after that."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,7 +15,10 @@ MEAN = np.linspace(0.05, 0.9, 12)
 SIZES = (12, 16, 10, 4)
 OLD, NEW = (0, 1), (2, 3)
 QUICK = SleepConfig(steps=120)
-PURE = SleepConfig.preset("src_only", steps=120)
+# Half a spike a step, a 24th of 12 inputs, would hardly make a unit fire: so few inputs may all spike.
+simulated = partial(SleepConfig, engine="simulated", input_share=1.0)
+SIMULATED = simulated(steps=120)
+PURE = SleepConfig.preset("src_only", steps=120, input_share=1.0)
 
 
 def trained(*, dtype=torch.float32, bias=True):

@@ -7,15 +7,18 @@ import math
 import pytest
 
 from src_plugin import SRCError
-from src_plugin.config import SleepConfig
+from src_plugin.config import SIMULATION, SleepConfig
 from src_plugin.errors import ConfigError
 
 NAN, INF = math.nan, math.inf
+SIMULATED = {"engine": "simulated"}
 
 REFUSED = {
+    "removal": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF), (0.1,) * 4],
     "steps": [-1, 1.5, True, None, "800", (), (3, -1), (3, 1.5), NAN],
     "steps_growth": [-1, 0.5, True, None],
     "input_spikes": [0, -1.0, NAN, INF, None, "32", True],
+    "input_share": [0, -0.5, 1.01, NAN, INF, None, "1/24", True],
     "max_rate": [0, -1.0, NAN, INF, "64", True],
     "dt": [0, -0.001, NAN, INF, None],
     "patch": [0, -3, 2.5, True, "11"],
@@ -41,13 +44,21 @@ REFUSED = {
     "hidden_gate": [0, "off"],
 }
 
+CHOICES = {  # field -> a slip, and what was meant
+    "engine": ("closed-form", "closed_form"),
+    "noise": ("gausian", "gaussian"),
+    "prior": ("count", "counts"),
+}
+
 ACCEPTED = {
     "no sleep": {"steps": 0},
+    "nothing is taken": {"removal": (0, 0.0, 0)},
     "a first night awake": {"steps": (0, 30000)},
-    "no leak": {"decay": 1},
-    "nothing moves": {"depth": 0, "inc": 0, "dec": (0, 0.0)},
-    "thresholds that fire in silence, and never": {"thresholds": (0, INF)},
-    "whole numbers for real ones": {"gain": 2, "dt": 1, "input_spikes": 5, "max_rate": 64},
+    "no leak": {**SIMULATED, "decay": 1},
+    "as many spikes as inputs": {**SIMULATED, "input_share": 1},
+    "nothing moves": {**SIMULATED, "depth": 0, "inc": 0, "dec": (0, 0.0)},
+    "thresholds that fire in silence, and never": {**SIMULATED, "thresholds": (0, INF)},
+    "whole numbers for real ones": {**SIMULATED, "gain": 2, "dt": 1, "input_spikes": 5, "max_rate": 64},
 }
 
 
@@ -60,7 +71,49 @@ def test_a_value_that_cannot_be_meant_is_refused_by_field_and_value(name, value)
 
 
 def test_every_field_has_a_refusal():
-    assert set(REFUSED) == {field.name for field in dataclasses.fields(SleepConfig)}
+    assert {*REFUSED, *CHOICES} == {field.name for field in dataclasses.fields(SleepConfig)}
+
+
+@pytest.mark.parametrize(("name", "slip", "meant"), [(name, *both) for name, both in CHOICES.items()])
+def test_an_unknown_word_is_refused_with_the_nearest_known_one(name, slip, meant):
+    with pytest.raises(ConfigError, match=rf"SleepConfig\({name}='{slip}'\): unknown {name}; did you mean '{meant}'"):
+        SleepConfig(**{name: slip})
+
+
+@pytest.mark.parametrize("value", [None, 1, "zzz"])
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_word_that_is_near_nothing_is_answered_once_with_all_that_are_known(name, value):
+    with pytest.raises(ConfigError, match=f"unknown {name}; known: .*{CHOICES[name][1]}") as refusal:
+        SleepConfig(**{name: value})
+    assert str(refusal.value).count("known: ") == 1
+
+
+# A value of each field that only a simulation reads, other than its default.
+IDLE = {
+    "steps_growth": 100, "input_spikes": 16.0, "input_share": 1.0, "max_rate": 64.0, "dt": 0.002, "patch": 11,
+    "decay": 0.9, "gate_width": 0.001, "inhibition": 0.5, "gain": 2.0, "normalise": True, "thresholds": (1.0,),
+    "target_rates": (0.1, 0.1, 0.1), "inc": 0.1, "dec": 0.1, "potentiation": (0.0, 0.0, 0.0),
+    "depression": (0.1, 0.1, 0.1), "depth": 0.5,
+}  # fmt: skip
+
+
+def test_every_field_of_a_simulation_has_a_value_here():
+    assert set(IDLE) == set(SIMULATION)
+
+
+@pytest.mark.parametrize(("name", "value"), IDLE.items())
+def test_what_only_a_simulation_reads_is_refused_without_one(name, value):
+    with pytest.raises(ConfigError) as refusal:
+        SleepConfig(**{name: value})
+    said = f"SleepConfig({name}={value!r}): only a simulated sleep reads {name}; add engine='simulated'"
+    assert str(refusal.value) == said
+    assert getattr(SleepConfig(**SIMULATED, **{name: value}), name) == value
+
+
+def test_what_only_a_simulation_reads_may_be_named_if_it_is_as_it_would_be():
+    # A record holds all fields, and is read again.
+    default = SleepConfig()
+    assert SleepConfig(**{name: getattr(default, name) for name in SIMULATION}) == default
 
 
 def test_truth_values_are_no_thresholds():
@@ -81,24 +134,30 @@ def test_a_refusal_is_a_value_error_and_one_of_ours():
 
 
 def test_a_config_cannot_be_changed_and_can_be_a_key():
-    config = SleepConfig(steps=[1, 2], inc=[0.1])
+    config = SleepConfig(steps=[1, 2], removal=[0.1] * 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.steps = 3
-    assert {config: "found"}[SleepConfig(steps=(1, 2), inc=(0.1,))] == "found"
+    assert {config: "found"}[SleepConfig(steps=(1, 2), removal=(0.1,) * 3)] == "found"
 
 
 def test_lists_become_tuples():
     # YAML and JSON have no tuples.
     lists = {"steps": [5, 6], "thresholds": [1.0], "target_rates": [0.1] * 3, "inc": [0.1], "dec": [0.2]}
-    config = SleepConfig(**lists, potentiation=[0.1] * 3, depression=[0.1] * 3)
-    for name in (*lists, "potentiation", "depression"):
+    triples = dict.fromkeys(("removal", "potentiation", "depression"), [0.1] * 3)
+    config = SleepConfig(**SIMULATED, **lists, **triples)
+    for name in (*lists, *triples):
         assert isinstance(getattr(config, name), tuple), name
 
 
 CONFIGS = {
     "auto": SleepConfig(),
-    "tuples": SleepConfig(steps=(1, 2), thresholds=(1.0, 2.0), inc=(0.1, 0.2), dec=(0.3, 0.4), target_rates=(0.1,) * 3),
-    "numbers": SleepConfig(steps_growth=3, max_rate=64.0, patch=11, gate_width=0.001, inc=0.1, dec=0.2, normalise=True),
+    "words": SleepConfig(engine="simulated", noise="binary", prior="equal"),
+    "tuples": SleepConfig(
+        **SIMULATED, steps=(1, 2), thresholds=(1.0, 2.0), inc=(0.1, 0.2), dec=(0.3, 0.4), target_rates=(0.1,) * 3
+    ),
+    "numbers": SleepConfig(
+        **SIMULATED, steps_growth=3, max_rate=64.0, patch=11, gate_width=0.001, inc=0.1, dec=0.2, normalise=True
+    ),
     "all off": SleepConfig(
         replay=False, settle=False, level=False, rehearsal_gate=False, balance_gate=False, first_gate=False
     ),
@@ -137,11 +196,11 @@ def test_a_key_that_is_not_text_is_refused_too():
 LENGTHS = {
     # k-th sleep from 0: steps + k * growth
     "constant": (SleepConfig(steps=7), [7, 7, 7, 7]),
-    "growing": (SleepConfig(steps=15000, steps_growth=5000), [15000, 20000, 25000, 30000]),
+    "growing": (SleepConfig(**SIMULATED, steps=15000, steps_growth=5000), [15000, 20000, 25000, 30000]),
     "a tuple, its last from then on": (SleepConfig(steps=(3, 5)), [3, 5, 5, 5]),
-    "a growing tuple": (SleepConfig(steps=(3, 5), steps_growth=10), [3, 15, 25, 35]),
-    "no sleep does not grow into one": (SleepConfig(steps=0, steps_growth=10), [0, 0, 0, 0]),
-    "nor does a first night awake": (SleepConfig(steps=(0, 5), steps_growth=10), [0, 15, 25, 35]),
+    "a growing tuple": (SleepConfig(**SIMULATED, steps=(3, 5), steps_growth=10), [3, 15, 25, 35]),
+    "no sleep does not grow into one": (SleepConfig(**SIMULATED, steps=0, steps_growth=10), [0, 0, 0, 0]),
+    "nor does a first night awake": (SleepConfig(**SIMULATED, steps=(0, 5), steps_growth=10), [0, 15, 25, 35]),
 }
 
 
@@ -152,7 +211,7 @@ def test_length_of_the_kth_sleep(config, lengths):
 
 OFF = {
     "zero steps": ({"steps": 0}, True),
-    "zero steps, each": ({"steps": (0, 0), "steps_growth": 10}, True),
+    "zero steps, each": ({**SIMULATED, "steps": (0, 0), "steps_growth": 10}, True),
     "zero steps at first": ({"steps": (0, 5)}, False),
     "every stage": ({"replay": False, "settle": False, "level": False}, True),
     "all but levelling": ({"replay": False, "settle": False}, False),
@@ -170,3 +229,9 @@ def test_a_sleep_is_pure_if_nothing_settles_or_levels():
     assert SleepConfig(settle=False, level=False).is_pure
     assert not SleepConfig(settle=True, level=False).is_pure
     assert not SleepConfig(settle=False, level=True).is_pure
+
+
+def test_a_config_simulates_if_it_is_told_to_and_has_a_sleep_at_all():
+    assert SleepConfig(engine="simulated").simulates
+    assert not SleepConfig(engine="simulated", replay=False).simulates
+    assert not SleepConfig().simulates

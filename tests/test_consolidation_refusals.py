@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from models import changed, copies, mlp
-from sleep_samples import MEAN, NEW, OLD, QUICK, Seeing, night, trained
-from src_plugin.config import SleepConfig
+from sleep_samples import MEAN, NEW, OLD, QUICK, Seeing, night, simulated, trained
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, WeightsError
 from src_plugin.finding import find_head
@@ -29,10 +28,10 @@ REFUSED = {
     "negative class": ({"new_classes": (0,), "old_classes": (-1,)}, {}, ConfigError, r"classes \[-1\] have no output"),
     "unknown preset": ({"config": "atuo"}, {}, ConfigError, "did you mean 'auto'"),
     "thresholds of the wrong number": (
-        {"config": SleepConfig(thresholds=(1.0,))}, {}, ConfigError, "thresholds has 1 numbers, but the head has 3",
+        {"config": simulated(thresholds=(1.0,))}, {}, ConfigError, "thresholds has 1 numbers, but the head has 3",
     ),
-    "gains without data": ({"config": SleepConfig(normalise=True)}, {}, ConfigError, "normalise=True"),
-    "patch of features": ({"config": SleepConfig(patch=3)}, {}, ConfigError, "patch=3 needs a square"),
+    "gains without data": ({"config": simulated(normalise=True)}, {}, ConfigError, "normalise=True"),
+    "patch of features": ({"config": simulated(patch=3)}, {}, ConfigError, "patch=3 needs a square"),
     "unknown layer": ({"head": "fc"}, {}, HeadNotFoundError, "has no module 'fc'"),
 }  # fmt: skip
 

@@ -1,11 +1,10 @@
-"""How deep `auto` sleeps, from how much inputs differ from their mean."""
+"""How deep a simulated `auto` sleeps, from how much inputs differ from their mean."""
 
 import numpy as np
 import pytest
 import torch
 
-from sleep_samples import MEAN, trained
-from src_plugin.config import SleepConfig
+from sleep_samples import MEAN, QUICK, simulated, trained
 from src_plugin.consolidation import sleep
 from src_plugin.depth import DEEPEST, PER_VARIATION, UNMEASURED, measured_depth, variation
 
@@ -46,15 +45,15 @@ INPUTS = torch.rand(20, 12, generator=torch.Generator().manual_seed(1))
 
 
 def test_a_sleep_is_as_deep_as_its_inputs_say():
-    report = depth_of(SleepConfig(steps=120), INPUTS)
+    report = depth_of(simulated(steps=120), INPUTS)
     assert report.input_variation == variation(INPUTS, np.asarray(MEAN, dtype=np.float64))
     assert report.strength == measured_depth(report.input_variation)
-    assert report.dec == depth_of(SleepConfig(steps=120, depth=report.strength), None).dec
+    assert report.dec == depth_of(simulated(steps=120, depth=report.strength), None).dec
 
 
 @pytest.mark.parametrize("inputs", [None, INPUTS[:0], INPUTS[:1]], ids=["none", "no row", "one row"])
 def test_without_inputs_depth_is_a_constant_and_the_report_says_so(inputs):
-    report = depth_of(SleepConfig(steps=120), inputs)
+    report = depth_of(simulated(steps=120), inputs)
     assert (report.strength, report.input_variation) == (UNMEASURED, None)
     assert "no inputs" in report.skipped["depth by inputs"]
 
@@ -68,8 +67,14 @@ GIVEN = {
 
 @pytest.mark.parametrize("changes", GIVEN.values(), ids=GIVEN)
 def test_nothing_is_measured_where_nothing_is_asked_for(changes):
-    report = depth_of(SleepConfig(steps=120, **changes), INPUTS)
+    report = depth_of(simulated(steps=120, **changes), INPUTS)
     assert report.input_variation is None
     assert "depth by inputs" not in report.skipped
     if "depth" in changes:
         assert report.strength == 0.5
+
+
+def test_a_sleep_in_closed_form_measures_no_depth():
+    report = depth_of(QUICK, INPUTS)
+    assert (report.engine, report.strength, report.input_variation) == ("closed_form", 1.0, None)
+    assert "depth by inputs" not in report.skipped

@@ -11,7 +11,6 @@ from src_plugin.gates import (
     FRACTIONS,
     RECALLED,
     balanced,
-    expected_share,
     keep_first,
     no_hidden_units,
     no_new_classes,
@@ -56,10 +55,6 @@ def test_outputs_of_classes_never_seen_do_not_count():
 def test_share_takes_biases_into_account():
     head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
     assert noise_share(Probe(head, NOISE), state, seen=(0, 1), new=(1,)) == 1.0
-
-
-def test_expected_share_counts_classes():
-    assert expected_share((4, 5), (0, 1, 2, 3)) == pytest.approx(1 / 3)
 
 
 # -- whether to sleep --------------------------------------------------------------------------------------------------
