@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+N_NOISE, SHORT, N_SHORT = 384, 64, 128
+"""Vectors per sleep, and fewer of them after a training of fewer than SHORT iterations."""
+
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
 
@@ -42,6 +45,11 @@ class Noise:
 
     vectors: Tensor
     strength: float
+
+
+def how_many(iterations: int | None) -> int:
+    """Return how many vectors a night has after so many training iterations; None where that is not known."""
+    return N_SHORT if iterations is not None and iterations < SHORT else N_NOISE
 
 
 def draw_binary_noise(

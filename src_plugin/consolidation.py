@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from src_plugin import gates
 from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean, prior_of
-from src_plugin.binary_noise import draw_binary_noise
+from src_plugin.binary_noise import draw_binary_noise, how_many
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError
@@ -27,7 +27,7 @@ from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.judging import Judge, Samples, check_samples, merge_repeated
 from src_plugin.night import Evening, Facts, pass_night
-from src_plugin.noise import draw_noise, how_many
+from src_plugin.noise import draw_noise
 from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
 from src_plugin.stimulus import as_generator, check_mean_input
@@ -146,7 +146,7 @@ def sleep_head(
     """Put a head that was found already to sleep; arguments as in `sleep`, and four of a plugin's.
 
     `exemplars` says how many different ones of an old class were rehearsed, on average; None counts those in `samples`.
-    `iterations` says how many of them the training since the last sleep had: after a short one less noise is enough.
+    `iterations` says how many the training since the last sleep had; only binary noise asks.
     `protector` names a plugin that protects what earlier inputs evoke, so that the sleep itself is left out;
     `backbone_trained` is only reported.
     """
@@ -186,7 +186,7 @@ def sleep_head(
     if evening.seen and not config.is_pure:
         evening = replace(evening, prior=prior_of(class_counts if config.prior == "counts" else None, evening.seen))
     if old_classes and new_classes and not config.is_pure:
-        evening = _with_noise(evening, how_many(iterations), generator, facts)
+        evening = _with_noise(evening, iterations, generator, facts)
 
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
@@ -277,7 +277,7 @@ def _is_levelling(evening: Evening) -> bool:
     return not (evening.config.replay or evening.config.settle)
 
 
-def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts: Facts) -> Evening:
+def _with_noise(evening: Evening, iterations: int | None, generator: np.random.Generator, facts: Facts) -> Evening:
     """Draw the noise that outputs are balanced on; notes in `facts` how they answer to it before the night."""
     head, trained, inputs, new = evening.head, evening.trained, evening.inputs, evening.new
     assert new is not None
@@ -289,11 +289,11 @@ def _with_noise(evening: Evening, n: int, generator: np.random.Generator, facts:
             dtype=dtype,
             inputs=None if inputs is None else inputs.cpu(),
             hidden=lambda x: head.hidden(trained, x.to(trained.device)).cpu(),
-            n=n,
+            n=how_many(iterations),
         )
         facts["noise_strength"], vectors = drawn.strength, drawn.vectors.to(trained.device)
     else:
-        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs, n=n).to(trained.weights[0])
+        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs).to(trained.weights[0])
     if inputs is None or len(inputs) < 2:
         facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
     some, rest = (Probe(head, half) for half in vectors.tensor_split(2))

@@ -18,11 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-N_NOISE = 384
-"""Vectors per sleep; the first half of them is enough to tell shares."""
-
-SHORT, N_SHORT = 64, 128
-"""After a training of fewer iterations so many vectors are enough; a night then takes about a tenth of its time."""
+N_NOISE = 128
+"""Vectors per sleep; the first half of them is enough to tell shares. Three times as many do no better."""
 
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
@@ -35,11 +32,6 @@ BELOW = 0.5
 
 BISECTIONS = 40
 """For the centre that gives clipped noise its mean."""
-
-
-def how_many(iterations: int | None) -> int:
-    """Return how many vectors a night needs after so many training iterations; None where that is not known."""
-    return N_SHORT if iterations is not None and iterations < SHORT else N_NOISE
 
 
 def draw_noise(
