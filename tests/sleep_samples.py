@@ -15,10 +15,9 @@ MEAN = np.linspace(0.05, 0.9, 12)
 SIZES = (12, 16, 10, 4)
 OLD, NEW = (0, 1), (2, 3)
 QUICK = SleepConfig(steps=120)
-# Half a spike a step, a 24th of 12 inputs, would hardly make a unit fire: so few inputs may all spike.
-simulated = partial(SleepConfig, engine="simulated", input_share=1.0)
+simulated = partial(SleepConfig, engine="simulated")
 SIMULATED = simulated(steps=120)
-PURE = SleepConfig.preset("src_only", steps=120, input_share=1.0)
+PURE = SleepConfig.preset("src_only", steps=120)
 
 
 def trained(*, dtype=torch.float32, bias=True):

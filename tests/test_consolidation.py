@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import changed, copies
-from sleep_samples import MEAN, PURE, QUICK, SIZES, night, trained
+from sleep_samples import MEAN, PURE, QUICK, SIMULATED, SIZES, night, trained
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.finding import find_head
@@ -20,13 +20,15 @@ def test_a_sleep_warns_of_nothing():
         sleep(trained()[0], torch.ones(12), QUICK)
 
 
-def test_a_night_with_earlier_classes_goes_through_all_stages():
+@pytest.mark.parametrize("config", [QUICK, SIMULATED], ids=["closed form", "simulated"])
+def test_a_night_with_earlier_classes_goes_through_all_stages(config):
     model, before = trained()
     state = copies(model)
-    report = night(model, before)
+    report = night(model, before, config)
     assert report.decision == "slept"
     assert report.skipped == {}
-    assert report.steps == 120
+    assert report.engine == config.engine
+    assert report.steps == (120 if config.simulates else 0)
     assert report.share_trained > report.expected_share == 0.5
     assert report.share_settled == pytest.approx(0.5, abs=0.02)
     assert report.share_levelled == pytest.approx(0.5, abs=0.05)
@@ -36,7 +38,7 @@ def test_a_night_with_earlier_classes_goes_through_all_stages():
 
 
 def test_the_report_counts_the_spikes_of_every_layer():
-    report = night(trained()[0])
+    report = night(trained()[0], config=SIMULATED)
     assert report.layers == ["0", "2", "4"]
     assert report.sizes == list(SIZES)
     assert len(report.spikes) == len(report.rates) == 4
@@ -44,7 +46,20 @@ def test_the_report_counts_the_spikes_of_every_layer():
     assert report.rates == pytest.approx([s / (n * 120) for s, n in zip(report.spikes, SIZES, strict=True)])
     for per_layer in (report.scales, report.thresholds, report.inc, report.dec, report.potentiations):
         assert len(per_layer) == 3
+    assert (report.fractions, report.answers) == ([], [])
     assert report.seconds > 0
+
+
+def test_the_report_of_a_sleep_in_closed_form_says_what_was_taken_of_which_answers():
+    model, _ = trained()
+    answers = find_head(model, head="").read().weights[0] @ torch.from_numpy(MEAN).float()
+    report = night(model)
+    assert 0 < report.fractions[0] < 1
+    assert report.fractions[1:] == [0, 0]  # `auto` leaves all layers but the first
+    assert len(report.answers) == 3
+    assert report.answers[0] == pytest.approx(float(answers.relu().mean()))
+    assert (report.spikes, report.rates, report.thresholds) == ([], [], [])
+    assert f"in closed form: units answer the mean input less by {report.fractions[0]:.0%}, 0%, 0%" in str(report)
 
 
 def test_the_report_measures_the_change_of_the_weights():

@@ -83,13 +83,25 @@ def test_without_classes_it_says_which_argument_is_missing(name, why):
     assert changed(layer, state) == []
 
 
-@pytest.mark.parametrize(
-    "config",
-    [SleepConfig(hidden_gate=False), SleepConfig.preset("src_only"), SleepConfig(level=False)],
-    ids=["gate off", "pure", "no levelling"],
-)
+OUTPUT = {"removal": (0.0, 0.0, 0.07)}  # a head of one layer is an output layer
+
+ASKED = {
+    "gate off": SleepConfig(hidden_gate=False, **OUTPUT),
+    "no levelling": SleepConfig(level=False, **OUTPUT),
+    "gate off, simulated": SleepConfig(engine="simulated", hidden_gate=False),
+    "no levelling, simulated": SleepConfig(engine="simulated", level=False),
+    "pure": SleepConfig.preset("src_only"),
+}
+
+
+@pytest.mark.parametrize("config", ASKED.values(), ids=ASKED)
 def test_who_asks_for_its_sleep_gets_one(config):
-    assert sum(night(*trained(), config).spikes) > 0
+    report = night(*trained(), config)
+    assert report.engine == config.engine
+    if config.simulates:
+        assert sum(report.spikes) > 0
+    else:
+        assert report.fractions[0] > 0
 
 
 def test_the_rival_settles_it_all_the_same():

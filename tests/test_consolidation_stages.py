@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models import changed, copies, mlp, same_bits
-from sleep_samples import MEAN, NEW, PURE, QUICK, night, trained
+from sleep_samples import MEAN, NEW, PURE, QUICK, SIMULATED, night, simulated, trained
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.errors import ConfigError
@@ -73,14 +73,14 @@ def test_the_reason_to_sleep_claims_no_more_than_is_known(arguments, reason):
 
 
 def test_the_first_gate_has_nothing_to_keep_without_replay():
-    report = night(*trained(), SleepConfig(replay=False), old_classes=())
+    report = night(*trained(), simulated(replay=False), old_classes=())
     assert report.kept_fraction is None
 
 
 IDLE = {"old_classes": "there are no earlier classes", "new_classes": "it is not known which classes are new"}
 
 
-@pytest.mark.parametrize("config", [SleepConfig(replay=False), SleepConfig(depth=0.0)], ids=["no replay", "depth 0"])
+@pytest.mark.parametrize("config", [SleepConfig(replay=False), simulated(depth=0.0)], ids=["no replay", "depth 0"])
 @pytest.mark.parametrize(("missing", "why"), IDLE.items())
 def test_a_night_in_which_nothing_could_be_done_is_no_sleep(config, missing, why):
     model, before = trained()
@@ -108,18 +108,26 @@ def test_without_earlier_classes_there_is_nothing_to_settle():
     model, before = trained()
     report = sleep(model, MEAN, QUICK, before=before, new_classes=NEW)
     assert report.decision == "slept"
-    assert report.skipped["settle"] == report.skipped["level"] == "there are no earlier classes"
+    assert report.skipped == dict.fromkeys(("settle", "level"), "there are no earlier classes")
+
+
+def test_without_inputs_a_first_simulated_sleep_is_not_kept_shallow_and_says_so():
+    report = sleep(trained()[0], MEAN, SIMULATED, new_classes=NEW)
     assert report.skipped["first_gate"] == "no inputs of the current experience were given"
 
 
-def test_the_first_sleep_looks_at_inputs_and_says_how_much_it_kept():
-    report = sleep(trained()[0], MEAN, QUICK, new_classes=NEW, inputs=torch.rand(20, 12))
+def test_the_first_simulated_sleep_looks_at_inputs_and_says_how_much_it_kept():
+    report = sleep(trained()[0], MEAN, SIMULATED, new_classes=NEW, inputs=torch.rand(20, 12))
     assert 0 <= report.kept_fraction <= 1
     assert "first_gate" not in report.skipped
-    off = sleep(
-        trained()[0], MEAN, SleepConfig(steps=120, first_gate=False), new_classes=NEW, inputs=torch.rand(20, 12)
-    )
+    off = sleep(trained()[0], MEAN, simulated(steps=120, first_gate=False), new_classes=NEW, inputs=torch.rand(20, 12))
     assert off.kept_fraction is None
+
+
+def test_a_first_sleep_in_closed_form_is_kept_whole():
+    report = sleep(trained()[0], MEAN, QUICK, new_classes=NEW, inputs=torch.rand(20, 12))
+    assert report.kept_fraction is None
+    assert "first_gate" not in report.skipped
 
 
 GATES = {
@@ -154,14 +162,21 @@ def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
     assert report.settled_towards == "trained"
 
 
-def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
-    full, part = (night(*trained(), SleepConfig(steps=120, depth=depth)) for depth in (0.4, 0.2))
+def test_a_sleep_is_as_deep_as_it_is_told_to_be():
+    full, part = (night(*trained(), simulated(steps=120, depth=depth)) for depth in (0.4, 0.2))
     assert part.strength == pytest.approx(0.5 * full.strength)
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
 
 
+def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
+    # The sleep fades from a recall of 0 to one of a quarter. With 1 - f = exp(-removal * ...) the logarithm fades.
+    full, part = (night(*trained(), recall=recall) for recall in (None, 0.125))
+    assert (full.strength, part.strength) == (1.0, 0.5)
+    assert (1 - part.fractions[0]) ** 2 == pytest.approx(1 - full.fractions[0])
+
+
 def test_at_depth_0_the_head_settles_and_levels_all_the_same():
-    report = night(*trained(), SleepConfig(steps=120, depth=0.0))
+    report = night(*trained(), simulated(steps=120, depth=0.0))
     assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
     assert report.skipped == {"replay": "its strength is 0"}
     assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from models import changed, copies, global_states, hooks, same_bits
-from sleep_samples import MEAN, NEW, OLD, PURE, QUICK, Seeing, night, trained
+from sleep_samples import MEAN, NEW, OLD, PURE, QUICK, SIMULATED, Seeing, night, trained
+from src_plugin import night as night_module
 from src_plugin import replaying, settling, stimulus
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
@@ -78,7 +79,7 @@ def test_what_was_given_is_not_changed():
 def test_pure_sleep_leaves_biases_alone():
     model, _ = trained()
     state = copies(model)
-    sleep(model, MEAN, PURE)
+    sleep(model, MEAN, SleepConfig.preset("src_only", steps=400))  # until an output fires, too
     assert changed(model, state) == ["0.weight", "2.weight", "4.weight"]
 
 
@@ -122,29 +123,30 @@ def raising(function, error, nth):
 
 
 PLACES = {
-    "while thresholds are measured": (replaying, "calibrate", 0),
-    "in the first chunk": (replaying, "simulate", 0),
-    "in the second chunk": (replaying, "simulate", 1),
-    "while settling": (settling, "settle", 0),
-    "while levelling": (settling, "level", 0),
-    "in the middle of the write": (torch.Tensor, "copy_", 3),
+    "in the closed form": (night_module, "inhibit", 0, QUICK),
+    "while thresholds are measured": (replaying, "calibrate", 0, SIMULATED),
+    "in the first chunk": (replaying, "simulate", 0, SIMULATED),
+    "in the second chunk": (replaying, "simulate", 1, SIMULATED),
+    "while settling": (settling, "settle", 0, QUICK),
+    "while levelling": (settling, "level", 0, QUICK),
+    "in the middle of the write": (torch.Tensor, "copy_", 3, QUICK),
 }
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["exception", "interrupt"])
-@pytest.mark.parametrize(("owner", "name", "nth"), PLACES.values(), ids=PLACES)
-def test_whatever_happens_the_head_is_as_it_was(monkeypatch, owner, name, nth, error):
+@pytest.mark.parametrize(("owner", "name", "nth", "config"), PLACES.values(), ids=PLACES)
+def test_whatever_happens_the_head_is_as_it_was(monkeypatch, owner, name, nth, config, error):
     model, before = trained()
     state, modes = copies(model), [m.training for m in model.modules()]
     monkeypatch.setattr(stimulus, "CHUNK", 50)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, raising(getattr(owner, name), error, nth))
         with pytest.raises(type(error)):
-            night(model, before)
+            night(model, before, config)
     assert changed(model, state) == []
     assert [m.training for m in model.modules()] == modes
     assert hooks(model) == 0
-    assert night(model, before).decision == "slept"  # and nothing stands in the way of the next try
+    assert night(model, before, config).decision == "slept"  # and nothing stands in the way of the next try
 
 
 def test_an_interrupt_after_the_last_stage_finds_the_head_as_it_was(monkeypatch):
@@ -157,11 +159,14 @@ def test_an_interrupt_after_the_last_stage_finds_the_head_as_it_was(monkeypatch)
     assert changed(model, state) == []
 
 
-def test_a_report_prints_as_one_line_a_stage():
-    report = night(*trained())
+@pytest.mark.parametrize("config", [QUICK, SIMULATED], ids=["closed form", "simulated"])
+def test_a_report_prints_as_one_line_a_stage(config):
+    report = night(*trained(), config)
     lines = str(report).splitlines()
     assert lines[0].startswith("slept: the classes of this experience crowd out others (")
-    assert [line.split()[0] for line in lines[1:]] == ["head", "replay", "settle", "level"]
+    assert [line.split()[0] for line in lines[1:]] == ["head", "sleep", "settle", "level"]
+    assert ("in closed form: units answer" in lines[2]) == (not config.simulates)
+    assert ("simulated: 120 steps" in lines[2]) == config.simulates
     assert "skipped replay: switched off" in str(night(*trained(), SleepConfig(replay=False)))
 
 
