@@ -30,7 +30,7 @@ SPREAD = 2.0
 BELOW = 0.5
 """How far below the mean noise lies, in standard deviations, but at most that share of the mean."""
 
-BISECTIONS = 40
+BISECTIONS = 25
 """For the centre that gives clipped noise its mean."""
 
 
