@@ -26,7 +26,7 @@ from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
 from src_plugin.judging import Judge, Samples, check_samples, merge_repeated
-from src_plugin.night import Evening, Facts, pass_night
+from src_plugin.night import NOTHING_EXCITED, Evening, Facts, pass_night
 from src_plugin.noise import draw_noise
 from src_plugin.probing import Probe
 from src_plugin.report import SleepReport
@@ -219,29 +219,35 @@ def sleep_head(
             is_balanced = True
             nights = [] if judge is None or not config.level else [_levelling(evening, "the outputs are levelled only")]
         if verdict.closed and (verdict.gate != "balance_gate" or not nights):
-            return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=time.perf_counter() - started)
+            return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=_since(started))
 
     if evening.some is None and not (nights[0].config.replay and strength > 0):
         why = _why_unbalanced(new_classes, old_classes)
         reason = f"without the sleep itself nothing is left to do: {why}" if shallow is None else f"{reason}; {why}"
         gate = None if shallow is None else shallow.gate
-        return SleepReport("awake", reason, gate=gate, **facts, seconds=time.perf_counter() - started)
+        return SleepReport("awake", reason, gate=gate, **facts, seconds=_since(started))
 
     passed = _go_through(nights, judge, facts, n_steps=n_steps, strength=strength, generator=generator)
     if passed is None:
         tried = f"neither {' nor '.join(map(_name, nights))}" if len(nights) > 1 else f"not even {_name(nights[0])}"
         reason = f"{reason}; samples say that {tried} helped, so nothing is changed"
         gate = "balance_gate" if is_balanced else "rehearsal_gate"
-        return SleepReport("awake", reason, gate=gate, **facts, seconds=time.perf_counter() - started)
+        return SleepReport("awake", reason, gate=gate, **facts, seconds=_since(started))
     state, done = passed
     facts["skipped"].update(done.pop("skipped"))
+    if state is trained:
+        return SleepReport("awake", f"nothing was done: {NOTHING_EXCITED}", **facts, seconds=_since(started))
     facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [
         float((after - w).norm()) for after, w in zip(state.weights, trained.weights, strict=True)
     ]
     head.write(state)
-    return SleepReport("slept", reason, **facts, seconds=time.perf_counter() - started)
+    return SleepReport("slept", reason, **facts, seconds=_since(started))
+
+
+def _since(started: float) -> float:
+    return time.perf_counter() - started
 
 
 def _go_through(

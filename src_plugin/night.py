@@ -19,6 +19,8 @@ from src_plugin.config import SleepConfig, by_depth
 from src_plugin.head import Head, HeadState
 from src_plugin.probing import Probe
 
+NOTHING_EXCITED = "no unit that could sleep answers the mean input"
+
 Facts = dict[str, Any]
 """Fields of SleepReport, by name."""
 
@@ -99,7 +101,9 @@ def pass_night(
             removal = [strength * amount for amount in by_depth(config.removal, len(head.layers))]
             mean = torch.from_numpy(evening.mean).to(state.weights[0])
             inhibited = inhibit(state, mean, removal)
-            state = inhibited.state
+            state = inhibited.state if any(inhibited.fractions) else state
+            if not any(inhibited.fractions):
+                facts["skipped"]["replay"] = NOTHING_EXCITED
             facts.update(fractions=inhibited.fractions, answers=inhibited.answers)
         else:
             from src_plugin.replaying import replay  # here, because it imports Numba
