@@ -12,14 +12,10 @@ from torch import Tensor
 
 from src_plugin.config import SleepConfig
 from src_plugin.head import Head, HeadState
-from src_plugin.judging import HEART
 from src_plugin.probing import Line, Probe
 
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
-
-FADED = 0.25
-"""Recall of rehearsed samples at which the sleep itself has faded to nothing, until they are known by heart."""
 
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
@@ -69,28 +65,18 @@ def no_hidden_units(config: SleepConfig, *, n_layers: int) -> Verdict | None:
 
 
 def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
-    """Sleep as strongly as earlier classes are forgotten, and settle and level only where half of them are recalled.
-
-    Where rehearsal is at work and slow, the sleep itself gains at once and costs later experiences more. Samples that
-    are known by heart say nothing of what was forgotten, so there the night is whole, and judged.
+    """Stay awake if most of what is rehearsed is recalled, where no samples can judge what a night gave.
 
     Args:
         config: `rehearsal_gate` switches this gate.
         recall: Share of samples of earlier classes in the training batches that were classified rightly in the second
             half of the last epoch; None if there were none.
-        judged: Whether samples will judge the outcome (`src_plugin.judging`), so that a high recall does not forbid
-            to try.
+        judged: Whether samples will judge the outcome (`src_plugin.judging`); then a night is tried in any case.
     """
-    if not config.rehearsal_gate or recall is None:
+    if not config.rehearsal_gate or recall is None or judged or recall <= RECALLED:
         return None
-    recalled = f"{recall:.0%} of rehearsed samples are recalled"
-    if recall > RECALLED and not judged:
-        return Verdict(0.0, f"rehearsal works: {recalled}", closed=True, gate="rehearsal_gate")
-    if FADED <= recall < (HEART if judged else 1.0):
-        return Verdict(0.0, f"settles and levels only: {recalled}")
-    if recall < FADED:
-        return Verdict(1.0 - recall / FADED, f"rehearsal falls short: {recalled}")
-    return Verdict(1.0, f"known by heart: {recalled}")
+    reason = f"rehearsal works: {recall:.0%} of rehearsed samples are recalled"
+    return Verdict(0.0, reason, closed=True, gate="rehearsal_gate")
 
 
 def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
