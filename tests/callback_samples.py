@@ -17,6 +17,7 @@ ADVICE = [
 ]
 
 QUICK = SleepConfig(steps=60)
+SIMULATED = SleepConfig(engine="simulated", steps=60)
 PURE = SleepConfig.preset("src_only", steps=60)
 
 

@@ -20,6 +20,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
 
 QUICK = SleepConfig(steps=60)
+SIMULATED = SleepConfig(engine="simulated", steps=60)
 PURE = SleepConfig.preset("src_only", steps=60)
 NO_SLEEP = SleepConfig(steps=0)
 

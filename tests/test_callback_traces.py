@@ -7,7 +7,7 @@ from pytorch_lightning import Callback
 from torch import nn
 from torch.overrides import _len_torch_function_stack
 
-from callback_samples import ADVICE, QUICK, Whole, fit
+from callback_samples import ADVICE, QUICK, SIMULATED, Whole, fit
 from models import N_CLASSES, N_INPUTS, changed, copies, global_states, hooks, mlp
 from src_plugin.callback import SRCCallback
 from src_plugin.config import SleepConfig
@@ -81,16 +81,23 @@ def test_an_interrupt_by_the_user_leaves_no_hook_and_no_sleep(fit_nights):
     assert fit_nights == []
 
 
-def test_an_exception_in_the_sleep_leaves_the_trained_network(monkeypatch):
+SLEEPS = {
+    "closed form": (QUICK, "src_plugin.night.inhibit"),
+    "simulated": (SIMULATED, "src_plugin.replaying.simulate"),
+}
+
+
+@pytest.mark.parametrize(("config", "function"), SLEEPS.values(), ids=SLEEPS)
+def test_an_exception_in_the_sleep_leaves_the_trained_network(monkeypatch, config, function):
     module, seen = Whole(), []
 
     def broken(*args, **kwargs):
         seen.append(copies(module))
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("src_plugin.replaying.simulate", broken)
+    monkeypatch.setattr(function, broken)
     with pytest.raises(RuntimeError, match="broken"):
-        fit(module, SRCCallback(QUICK))
+        fit(module, SRCCallback(config))
     assert changed(module, seen[0]) == []
 
 

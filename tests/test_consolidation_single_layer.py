@@ -140,7 +140,7 @@ def test_samples_that_levelling_would_set_wrong_keep_it_awake():
 
 
 def test_a_balanced_head_is_levelled_if_samples_say_that_it_helps():
-    layer, before = trained(dominance=-1.6)
+    layer, before = trained(dominance=-0.2)
     assert night(layer, before).gate == "balance_gate"
     report = night(layer, before, recall=0.9, samples=samples(old_right=True))
     assert report.decision == "slept"

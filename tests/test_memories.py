@@ -5,7 +5,7 @@ import torch
 from avalanche.training.plugins import AGEMPlugin, EWCPlugin, GEMPlugin
 from torch import nn
 
-from plugin_samples import QUICK, benchmark, build, own
+from plugin_samples import benchmark, build, own
 from src_plugin.config import SleepConfig
 from src_plugin.memories import exemplars_of, recall_of
 from src_plugin.plugin import SRCPlugin
@@ -67,7 +67,7 @@ def test_nothing_is_drawn_and_modes_are_kept():
 
 
 def test_a_network_that_gem_keeps_in_health_stays_so():
-    strategy = build(SRCPlugin(QUICK), GEMPlugin(30, 0.5), train_epochs=10)
+    strategy = build(SRCPlugin(SleepConfig(balance_gate=False)), GEMPlugin(30, 0.5), train_epochs=10)
     for experience in benchmark().train_stream:
         strategy.train(experience)
     report = own(strategy).reports[1]

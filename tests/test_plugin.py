@@ -22,14 +22,14 @@ from src_plugin.plugin import SRCPlugin
 
 def test_a_network_sleeps_after_each_experience_and_changes():
     plugin = SRCPlugin(QUICK)
-    strategy, twin = train(build(plugin)), train(build())
+    strategy, twin = train(build(plugin, train_epochs=5)), train(build(train_epochs=5))
     assert decisions(plugin) == ["slept", "slept"]
     assert changed(strategy.model, copies(twin.model)) != []
 
 
 def test_without_arguments_it_sleeps_by_auto():
     assert SRCPlugin().config == SRCPlugin("auto").config == SleepConfig()
-    assert decisions(own(train(build(SRCPlugin())))) == ["slept", "slept"]
+    assert decisions(own(train(build(SRCPlugin(), train_epochs=5)))) == ["slept", "slept"]
 
 
 def test_a_preset_is_taken_by_name():
@@ -204,7 +204,7 @@ class SleepMetric(PluginMetric):
 
 def test_metrics_and_listeners_are_told_before_and_after():
     metric, calls = SleepMetric(), []
-    strategy = build(SRCPlugin(QUICK), metrics=[metric])
+    strategy = build(SRCPlugin(QUICK), metrics=[metric], train_epochs=5)
     weights = []
     strategy.plugins.append(
         SimpleNamespace(

@@ -12,11 +12,11 @@ from torch.utils.data import TensorDataset
 
 import plugin_samples
 from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, mlp
-from plugin_samples import PURE, Watcher, benchmark, build, train
+from plugin_samples import QUICK, Watcher, benchmark, build, train
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
 
-FIRES = SleepConfig(steps=400)  # so small a head needs a while until a unit fires
+FIRES = SleepConfig.preset("src_only", steps=400)  # so small a head needs a while until a unit fires
 
 
 def network(frozen=False):
@@ -30,7 +30,7 @@ def told(plugin):
 
 
 def test_a_backbone_that_is_trained_is_warned_of_once_and_told_in_every_report():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     with pytest.warns(UserWarning, match="2 parameters below the head were trained.*'0.0.weight'.*Freeze") as caught:
         train(build(plugin, model=network()))
     assert len(caught) == 1
@@ -39,19 +39,19 @@ def test_a_backbone_that_is_trained_is_warned_of_once_and_told_in_every_report()
 
 def test_the_warning_points_at_the_line_that_trains():
     with pytest.warns(UserWarning, match="below the head") as caught:
-        train(build(SRCPlugin(FIRES), model=network()))
+        train(build(SRCPlugin(QUICK), model=network()))
     assert caught[0].filename == plugin_samples.__file__
     assert "strategy.train(" in linecache.getline(caught[0].filename, caught[0].lineno)
 
 
 def test_a_frozen_backbone_is_not_warned_of():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     train(build(plugin, model=network(frozen=True)))
     assert told(plugin) == [False, False]
 
 
 def test_a_backbone_that_is_not_moved_is_not_warned_of_although_it_has_gradients():
-    model, plugin = network(), SRCPlugin(FIRES)
+    model, plugin = network(), SRCPlugin(QUICK)
     groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[1].parameters()}]
     train(build(plugin, model=model, optimizer=torch.optim.SGD(groups, lr=0.1)))
     assert model[0][0].weight.grad.any()
@@ -59,7 +59,7 @@ def test_a_backbone_that_is_not_moved_is_not_warned_of_although_it_has_gradients
 
 
 def test_a_backbone_whose_gradients_are_cleared_is_warned_of_all_the_same():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     strategy = build(plugin, Watcher(after_update=lambda s: s.model.zero_grad()), model=network())
     with pytest.warns(UserWarning, match="below the head"):
         train(strategy)
@@ -77,7 +77,7 @@ def rate_of(number, rate):
 
 
 def test_a_backbone_is_told_of_where_it_was_trained_and_no_more():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     strategy = build(plugin, rate_of(2, 0.1), model=network())
     with pytest.warns(UserWarning, match="below the head"):
         train(strategy, benchmark(4).train_stream)
@@ -86,7 +86,7 @@ def test_a_backbone_is_told_of_where_it_was_trained_and_no_more():
 
 def test_a_deferred_sleep_is_told_of_training_in_any_of_its_experiences():
     # Trained in the first only, and slept after every second: the first mean holds features from before and after.
-    plugin, weights = SRCPlugin(FIRES, every=2), []
+    plugin, weights = SRCPlugin(QUICK, every=2), []
     watch = Watcher(before_training_exp=lambda s: weights.append(s.model[0][0].weight.detach().clone()))
     strategy = build(plugin, rate_of(0, 0.1), watch, model=network())
     with pytest.warns(UserWarning, match="below the head"):
@@ -97,7 +97,7 @@ def test_a_deferred_sleep_is_told_of_training_in_any_of_its_experiences():
 
 def test_a_reference_passes_through_the_backbone_as_it_is_now_so_that_nobody_need_be_warned(nights):
     model, data = network(), Blobs(7, seed=3).tensors[0]
-    strategy = build(SRCPlugin(PURE, reference=lambda s: data), model=model)
+    strategy = build(SRCPlugin(FIRES, reference=lambda s: data), model=model)
     strategy.train(benchmark().train_stream[0])
     assert nights[0].backbone_trained
     assert_allclose(nights[0].mean, model[0](data).detach().double().mean(0), rtol=1e-5)
@@ -120,7 +120,7 @@ def test_a_head_above_a_frozen_model_of_timm_is_found_and_nothing_below_it_moves
     torch.manual_seed(0)
     backbone = timm.create_model("test_resnet", pretrained=False, num_classes=0).requires_grad_(False)
     model = nn.Sequential(backbone, head_of(backbone.num_features))
-    plugin, below, above = SRCPlugin(SleepConfig(hidden_gate=False)), copies(model[0]), copies(model[1])
+    plugin, below, above = SRCPlugin(SleepConfig(hidden_gate=False, balance_gate=False)), copies(model[0]), copies(model[1])
     stream = nc_benchmark(Photos(), Photos(seed=1), n_experiences=2, task_labels=False, shuffle=False, seed=0)
     train(build(plugin, model=model), stream.train_stream)
     assert "slept" in [report.decision for report in plugin.reports]

@@ -8,11 +8,10 @@ from torch import nn
 
 import plugin_samples
 from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, global_states, mlp
-from plugin_samples import NO_SLEEP, PURE, Watcher, benchmark, build, train
+from plugin_samples import NO_SLEEP, PURE, QUICK, Watcher, benchmark, build, train
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
 
-FIRES = SleepConfig(steps=400)  # so small a head needs a while until a unit fires
 STAGES_OFF = SleepConfig(replay=False, settle=False, level=False)
 NORM = "0.2"
 STATISTICS = [f"{NORM}.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")]
@@ -51,7 +50,7 @@ HEADS = {"found": None, "named": "1.0"}
 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_a_frozen_backbone_stays_bit_identical_and_nothing_is_said(head):
-    model, plugin = network(), SRCPlugin(FIRES, head=head)
+    model, plugin = network(), SRCPlugin(QUICK, head=head)
     before = copies(model)
     train(build(plugin, model=model))
     assert {name.split(".")[0] for name in changed(model, before)} == {"1"}
@@ -67,7 +66,7 @@ def test_without_the_plugin_its_statistics_move():
 
 def test_the_mean_input_is_that_of_the_features_in_eval_mode(nights):
     model = network()
-    train(build(SRCPlugin(FIRES), model=model))
+    train(build(SRCPlugin(QUICK), model=model))
     experiences = [torch.stack([x for x, *_ in e.dataset]) for e in benchmark().train_stream]
     with torch.no_grad():
         features = model.eval()[0](torch.cat(experiences))
@@ -75,9 +74,9 @@ def test_the_mean_input_is_that_of_the_features_in_eval_mode(nights):
 
 
 def test_the_run_is_that_of_a_backbone_which_its_user_keeps_in_eval_mode():
-    kept = train(build(SRCPlugin(FIRES), model=network(Frozen)))
+    kept = train(build(SRCPlugin(QUICK), model=network(Frozen)))
     states = global_states()
-    held = train(build(SRCPlugin(FIRES), model=network()))
+    held = train(build(SRCPlugin(QUICK), model=network()))
     assert changed(held.model, copies(kept.model)) == []
     assert global_states() == states  # the pass that looks ahead draws nothing, dropout included
 
@@ -91,7 +90,7 @@ def modes_in_training(model, *plugins, at="before_backward", **settings):
 
 
 def test_dropout_in_the_backbone_stays_in_training_mode():
-    assert modes_in_training(network(dropout=0.3), SRCPlugin(FIRES)) == {(False, True)}
+    assert modes_in_training(network(dropout=0.3), SRCPlugin(QUICK)) == {(False, True)}
 
 
 def test_passes_of_other_plugins_before_the_first_of_a_later_experience_move_nothing():
@@ -101,24 +100,24 @@ def test_passes_of_other_plugins_before_the_first_of_a_later_experience_move_not
 
     model = network()
     before = copies(model)
-    train(build(SRCPlugin(FIRES), Watcher(before_training_iteration=peek), model=model))
+    train(build(SRCPlugin(QUICK), Watcher(before_training_iteration=peek), model=model))
     assert [name for name in changed(model, before) if name.startswith("0.")] == []
 
 
 def test_another_plugin_that_calls_train_before_a_batch_lets_nothing_go():
     call = Watcher(before_training_iteration=lambda strategy: strategy.model.train())
-    assert modes_in_training(network(), SRCPlugin(FIRES), call) == {(False, True)}
+    assert modes_in_training(network(), SRCPlugin(QUICK), call) == {(False, True)}
 
 
 def test_when_training_ends_modes_are_as_training_left_them():
-    strategy = train(build(SRCPlugin(FIRES), model=network()))
+    strategy = train(build(SRCPlugin(QUICK), model=network()))
     assert all(module.training for module in strategy.model.modules())
 
 
 def test_an_evaluation_in_between_lets_nothing_go():
     b, model = benchmark(), network()
     before = copies(model)
-    strategy = build(SRCPlugin(FIRES), model=model, eval_every=1)
+    strategy = build(SRCPlugin(QUICK), model=model, eval_every=1)
     train(strategy, b.train_stream, eval_streams=[b.test_stream])
     assert [name for name in changed(model, before) if name.startswith("0.")] == []
 
@@ -137,7 +136,7 @@ NOT_FROZEN = {"in part": part_frozen, "not at all": lambda: network(frozen=False
 
 @pytest.mark.parametrize("make", NOT_FROZEN.values(), ids=NOT_FROZEN)
 def test_a_backbone_that_is_not_wholly_frozen_keeps_its_modes_and_moving_statistics_are_warned_of_once(make):
-    model, plugin = make(), SRCPlugin(FIRES)
+    model, plugin = make(), SRCPlugin(QUICK)
     before = copies(model)
     with pytest.warns(UserWarning, match="below the head changed") as caught:
         assert modes_in_training(model, plugin, optimizer=only_head(model)) == {(True, True)}
@@ -154,13 +153,13 @@ def test_a_backbone_that_is_not_wholly_frozen_keeps_its_modes_and_moving_statist
 
 
 def test_the_cure_of_the_warning_works_as_it_is_printed():
-    model, plugin = network(frozen=False), SRCPlugin(FIRES)
+    model, plugin = network(frozen=False), SRCPlugin(QUICK)
     with pytest.warns(UserWarning, match="Frozen") as caught:
         train(build(plugin, model=model, optimizer=only_head(model)))
     lines = str(caught[0].message).partition("\n\n")[2].rpartition("\n\n")[0]
     names = {"torch": torch, "backbone": network(frozen=False)[0], "head": mlp(4 * 2 * 3, N_CLASSES)}
     exec("\n".join(line[4:] for line in lines.splitlines()), names)
-    cured, plugin = names["model"], SRCPlugin(FIRES)
+    cured, plugin = names["model"], SRCPlugin(QUICK)
     before = copies(cured)
     train(build(plugin, model=cured))
     assert {name.split(".")[0] for name in changed(cured, before)} == {"1"}
@@ -168,7 +167,7 @@ def test_the_cure_of_the_warning_works_as_it_is_printed():
 
 
 def test_of_a_backbone_that_is_trained_only_the_parameters_are_warned_of():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     with pytest.warns(UserWarning, match="4 parameters below the head were trained") as caught:
         train(build(plugin, model=network(frozen=False)))
     assert len(caught) == 1
@@ -181,7 +180,7 @@ def test_a_norm_without_any_parameter_below_the_head_may_learn_its_statistics(fr
     norm, head = nn.BatchNorm1d(N_INPUTS, affine=False), mlp(N_INPUTS, N_CLASSES)
     head[0].bias.requires_grad_(not frozen)
     with pytest.warns(UserWarning, match=r"buffers of '0' \(BatchNorm1d\)"):
-        train(build(SRCPlugin(FIRES), model=nn.Sequential(norm, nn.ReLU(), head)))
+        train(build(SRCPlugin(QUICK), model=nn.Sequential(norm, nn.ReLU(), head)))
     assert norm.num_batches_tracked > 0
 
 
@@ -196,7 +195,7 @@ def test_a_backbone_that_is_no_longer_frozen_is_let_go():
         before_backward=lambda s: modes.append((s.clock.train_iterations, model[0][2].training)),
     )
     with pytest.warns(UserWarning, match="parameters below the head were trained"):
-        train(build(SRCPlugin(FIRES), watch, model=model, train_epochs=3))
+        train(build(SRCPlugin(QUICK), watch, model=model, train_epochs=3))
     # 40 samples and batches of 10: two experiences of three epochs of four iterations; thawed after the fifth epoch.
     assert modes == [(i, i >= 20) for i in range(24)]
 
@@ -208,7 +207,7 @@ def as_mas(strategy):
 
 
 def test_statistics_that_move_between_a_sleep_and_the_next_experience_are_told_in_the_next_sleep():
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     strategy = build(plugin, Watcher(after_training_exp=as_mas), model=network())
     with pytest.warns(UserWarning, match="buffers of '0.2'"):
         train(strategy)
@@ -223,11 +222,11 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_plugins_that_train_the_model_themselves_are_warned_of_and_the_cure_keeps_it(other):
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     with pytest.warns(UserWarning, match="buffers of '0.2'"):
         train(build(plugin, other(), model=network()))
     assert told(plugin) == [False, True]
-    plugin = SRCPlugin(FIRES)
+    plugin = SRCPlugin(QUICK)
     train(build(plugin, other(), model=network(Frozen)))
     assert told(plugin) == [False, False]
 
@@ -267,5 +266,5 @@ def test_to_look_ahead_costs_one_pass_in_all():
     calls = []
     model = network()
     model[0][1].register_forward_hook(lambda module, *_: calls.append(module.training))
-    train(build(SRCPlugin(FIRES), model=model, train_epochs=1))
+    train(build(SRCPlugin(QUICK), model=model, train_epochs=1))
     assert calls == [False] + [True] * 8  # once, and not once in every experience

@@ -12,7 +12,7 @@ from torch import nn
 from torch.overrides import _len_torch_function_stack
 
 from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, hooks, mlp
-from plugin_samples import PURE, QUICK, Watcher, benchmark, build, decisions, network, own, train
+from plugin_samples import PURE, QUICK, SIMULATED, Watcher, benchmark, build, decisions, network, own, train
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, WeightsError
 from src_plugin.plugin import SRCPlugin
 
@@ -149,16 +149,23 @@ def test_training_that_diverged_is_refused_by_name_and_not_slept_over(name, valu
     assert changed(model, seen[0]) == []
 
 
-def test_an_interrupted_sleep_leaves_the_trained_network(monkeypatch):
+SLEEPS = {
+    "closed form": (QUICK, "src_plugin.night.inhibit"),
+    "simulated": (SIMULATED, "src_plugin.replaying.simulate"),
+}
+
+
+@pytest.mark.parametrize(("config", "function"), SLEEPS.values(), ids=SLEEPS)
+def test_an_interrupted_sleep_leaves_the_trained_network(monkeypatch, config, function):
     model, seen = network(), []
 
     def interrupted(*args, **kwargs):
         seen.append(copies(model))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("src_plugin.replaying.simulate", interrupted)
+    monkeypatch.setattr(function, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build(SRCPlugin(QUICK), model=model).train(benchmark().train_stream[0])
+        build(SRCPlugin(config), model=model).train(benchmark().train_stream[0])
     assert changed(model, seen[0]) == []
 
 

@@ -8,9 +8,9 @@ from torch import nn
 from models import changed, copies, global_states
 from plugin_samples import PURE, build, decisions, digits_by_task, digits_stream, own, train
 from src_plugin import consolidation
+from src_plugin.binary_noise import N_NOISE, N_SHORT
 from src_plugin.config import SleepConfig
 from src_plugin.errors import HeadNotFoundError
-from src_plugin.noise import N_NOISE, N_SHORT
 from src_plugin.plugin import SRCPlugin
 from src_plugin.waking import ONE_HEAD_PER_TASK
 
@@ -117,23 +117,25 @@ def test_auto_changes_weights_after_new_classes_only(experiences):
 # -- classes that come back -------------------------------------------------------------------------------------------
 
 
-def test_classes_that_come_back_are_balanced_against_those_that_stay_away():
-    plugin = SRCPlugin()
+@pytest.mark.parametrize(("prior", "share"), [("counts", 2 / 3), ("equal", 1 / 2)])
+def test_classes_that_come_back_are_balanced_against_those_that_stay_away(prior, share):
+    # 15 images of each digit in an experience: 30 of 0 and of 1 in the end, 15 of 2 and of 3.
+    plugin = SRCPlugin(SleepConfig(prior=prior))
     run(plugin, digits_stream((0, 1), (2, 3), (0, 1)), train_epochs=6)
     first, second, third = plugin.reports
-    assert [r.expected_share for r in (first, second, third)] == [None, 0.5, 0.5]
+    assert [r.expected_share for r in (first, second, third)] == [None, 0.5, pytest.approx(share)]
     assert third.decision == "slept"
     assert third.share_trained > 0.5
     assert third.share_settled < third.share_trained
-    assert third.share_levelled == pytest.approx(0.5, abs=0.1)
+    assert third.share_levelled == pytest.approx(share, abs=0.1)
 
 
 @pytest.mark.parametrize(("epochs", "n"), [(1, N_SHORT), (30, N_NOISE)])
-def test_less_noise_is_drawn_after_a_short_training(monkeypatch, epochs, n):
+def test_less_binary_noise_is_drawn_after_a_short_training(monkeypatch, epochs, n):
     drawn = []
-    real = consolidation.draw_noise
-    monkeypatch.setattr(consolidation, "draw_noise", lambda *_, **how: drawn.append(how["n"]) or real(*_, **how))
-    run(SRCPlugin(), digits_stream((0, 1), (2, 3)), train_epochs=epochs)
+    real = consolidation.draw_binary_noise
+    monkeypatch.setattr(consolidation, "draw_binary_noise", lambda *_, **how: drawn.append(how["n"]) or real(*_, **how))
+    run(SRCPlugin(SleepConfig(noise="binary")), digits_stream((0, 1), (2, 3)), train_epochs=epochs)
     assert drawn == [n]
 
 

@@ -85,7 +85,7 @@ def test_only_mean_and_classes_are_kept_between_experiences():
     assert waking.recent is None
     assert waking.head is None
     assert not waking.has_seen_input
-    assert waking.kept_bytes == 12 * 8 + 8 * (1 + 2)  # a mean of doubles, a count and two classes
+    assert waking.kept_bytes == 12 * 8 + 8 * (1 + 2 + 2)  # a mean of doubles, a count, two classes and their counts
 
 
 def test_what_is_kept_can_be_carried_over():
@@ -100,6 +100,7 @@ def test_what_is_kept_can_be_carried_over():
             show(waking, model, x, y)
     assert_allclose(second.mean_input(), first.mean_input(), rtol=0)
     assert (second.ledger.seen, second.ledger.new) == (first.ledger.seen, first.ledger.new)
+    assert second.ledger.knowledge() == first.ledger.knowledge()
 
 
 def test_a_state_without_any_experience_can_be_carried_over():

@@ -123,9 +123,13 @@ def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:
 
 
 def test_suffixes_leave_out_what_they_say_and_nothing_else() -> None:
-    assert sleep_of("naive+settle", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7, replay=False)
-    assert sleep_of("naive+level", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7, replay=False, settle=False)
-    assert sleep_of("naive+src", SleepConfig(depth=0.7)) == SleepConfig(depth=0.7)
+    given = {"removal": (0.2, 0.1, 0.0)}
+    assert sleep_of("naive+settle", SleepConfig(**given)) == SleepConfig(**given, replay=False)
+    assert sleep_of("naive+level", SleepConfig(**given)) == SleepConfig(**given, replay=False, settle=False)
+    assert sleep_of("naive+src", SleepConfig(**given)) == SleepConfig(**given)
+    assert sleep_of("naive+simulated", SleepConfig(**given)) == SleepConfig(**given, engine="simulated")
+    before = {"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"}
+    assert sleep_of("naive+before", SleepConfig(**given)) == SleepConfig(**given, **before)
     with pytest.raises(ConfigError, match="nothing is left of it; use a preset that does, such as auto"):
         build_strategy("naive+settle", setup(sleep="paper/patches"))
 
