@@ -1,7 +1,7 @@
 """Command line of the laboratory: parses what is asked for, and calls `commands.py`.
 
-run | search | regimes | table | report | verify | submit | features | pretrain | wandb-sync | config-reference | kernel
-| overhead. Errors of the project's own become one line.
+run | search | regimes | explain | table | report | verify | submit | features | pretrain | wandb-sync
+| config-reference | kernel | overhead. Errors of the project's own become one line.
 """
 
 from __future__ import annotations
@@ -45,6 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     regimes.add_argument("--table-only", action="store_true", help="run nothing; table and picture from what is there")
     regimes.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
     _add_conditions(regimes)
+
+    explain = commands.add_parser("explain", help="what simulated nights do, and what may stand in their place")
+    what = "closed-form: each night again with something else in the place of its sleep; prediction: a grid of sleeps"
+    explain.add_argument("what", choices=("closed-form", "prediction"), help=what)
+    explain.add_argument("configs", type=Path, nargs="+", help="files of configs/; measured on held-out images")
+    explain.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="changes")
+    explain.add_argument("--adam", action="store_true", help="each config once more, trained by Adam 0.001")
+    explain.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="default: 0 1")
+    place = "folder of folders of records; default: runs/explain"
+    explain.add_argument("--out", type=Path, default=Path("runs/explain"), metavar="DIR", help=place)
+    explain.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
+    explain.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
+    _add_places(explain)
 
     table = commands.add_parser("table", help="print tables from records alone")
     table.add_argument("folder", type=Path, help="a folder of records, e.g. runs")

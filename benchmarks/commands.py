@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmarks.explain.commands import explain
 from benchmarks.features.commands import features, pretrain
 from benchmarks.options import check_conditions, check_device, places, wandb_settings
 from src_plugin.errors import SRCError
@@ -270,6 +271,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
     "run": _run,
     "search": _search,
     "regimes": _regimes,
+    "explain": explain,
     "table": _table,
     "report": _report,
     "verify": _verify,

@@ -1,0 +1,178 @@
+"""A night that can be gone through again, with something else in the place of its sleep.
+
+The plugin below notes what a night is given; `pass_again` goes through all of it once more, the gates and stages around
+the sleep included, and leaves the network as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_plugin import replaying
+from src_plugin.config import SleepConfig
+from src_plugin.consolidation import sleep_head
+from src_plugin.head import Head, HeadState
+from src_plugin.plugin import SRCPlugin
+from src_plugin.report import SleepReport
+from src_plugin.watching import head_inputs
+
+Replay = Callable[..., tuple[HeadState, dict[str, Any]]]
+"""Of the form of `src_plugin.replaying.replay`."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a sleep is given.
+
+    Attributes:
+        head: The head.
+        trained: Its parameters when the night begins.
+        mean: Mean of its inputs, shape (n_0,).
+        config: How it sleeps; simulated.
+        inputs: Inputs of the head from the current experience.
+        generator: As it is when the night begins; it is copied, never drawn from.
+        index: Number of the sleep, from 0.
+        known: What else `sleep_head` is told, by its own names.
+    """
+
+    head: Head
+    trained: HeadState
+    mean: NDArray[np.float64]
+    config: SleepConfig
+    inputs: Tensor | None
+    generator: np.random.Generator
+    index: int = 0
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Classes seen so far."""
+        return tuple(sorted({*self.known["old_classes"], *(self.known["new_classes"] or ())}))
+
+
+@dataclass(frozen=True)
+class Asleep:
+    """What the sleep itself, stage A, was given in a night, and made of it.
+
+    Attributes:
+        state: The slept parameters.
+        n_steps: Length, in steps.
+        strength: Factor on measured step sizes.
+        rule: `scales`, `thresholds`, `inc`, `dec` and what else was counted.
+        again: Sleeps once more, by the same draws, from other parameters and another mean input.
+    """
+
+    state: HeadState
+    n_steps: int
+    strength: float
+    rule: dict[str, Any]
+    again: Callable[[HeadState, NDArray[np.float64]], HeadState]
+
+
+def pass_again(night: Night, sleep: HeadState | Replay) -> tuple[HeadState, SleepReport]:
+    """Go through a night once more, with given parameters, or a function, in the place of its simulated sleep.
+
+    Args:
+        night: The night.
+        sleep: What the sleep shall have made of the parameters, or does. Gates may leave it out.
+
+    Returns:
+        The parameters in the morning, and what happened; the head itself is left as it is now.
+    """
+    now = night.head.read()
+    night.head.write(night.trained)
+    try:
+        with _instead(sleep):
+            report = sleep_head(
+                night.head,
+                night.mean,
+                night.config,
+                generator=copy.deepcopy(night.generator),
+                inputs=night.inputs,
+                index=night.index,
+                **night.known,
+            )
+        return night.head.read(), report
+    finally:
+        night.head.write(now)
+
+
+def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]:
+    """Go through a night as it was.
+
+    Returns:
+        The parameters in the morning, what the sleep itself did (None if a gate left it out), and what happened.
+    """
+    noted: list[Asleep] = []
+    real = replaying.replay
+
+    def watched(head: Head, trained: HeadState, mean: NDArray[np.float64], config: SleepConfig, **how: Any) -> Any:
+        drawn = copy.deepcopy(how["generator"])
+
+        def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
+            return real(head, state, mean, config, **{**how, "generator": copy.deepcopy(drawn)})[0]
+
+        state, spent = real(head, trained, mean, config, **how)
+        noted.append(Asleep(state, how["n_steps"], how["strength"], spent, again))
+        return state, spent
+
+    state, report = pass_again(night, watched)
+    return state, noted[0] if noted else None, report
+
+
+@contextmanager
+def _instead(sleep: HeadState | Replay) -> Iterator[None]:
+    """While this lasts, simulated sleeps are something else.
+
+    `night.pass_night` looks `replay` up when it needs it, and all else of the night stays what it is.
+    """
+    given = sleep
+    function: Replay = (lambda *_, **__: (given, {})) if isinstance(given, HeadState) else given
+    with patch.object(replaying, "replay", function):
+        yield
+
+
+class NightWatch(SRCPlugin):  # type: ignore[misc, unused-ignore]
+    """SRC that shows each of its nights, once it is over.
+
+    Append it to `strategy.plugins` after construction: Avalanche warns of callbacks that it does not know.
+
+    Args:
+        config: How to sleep; see SRCPlugin for it and for `settings`.
+        show: Called with each night and the strategy.
+    """
+
+    def __init__(self, config: SleepConfig, *, show: Callable[[Night, Any], None], **settings: Any) -> None:
+        super().__init__(config, **settings)
+        self._show = show
+        self._night: Night | None = None
+
+    def before_sleep(self, strategy: Any, **kwargs: Any) -> None:
+        """Note what the night will be given, the draws included."""
+        waking = self._waking
+        head = self._current_head(strategy.model)
+        if self.reference is None:
+            mean, inputs = waking.mean_input(), waking.recent
+        else:
+            inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
+            mean = inputs.mean(0, dtype=torch.float64).numpy()
+        generator = copy.deepcopy(self._generator)
+        self._night = Night(
+            head, head.read(), mean, self.config, inputs, generator, len(self.reports), waking.knowledge()
+        )
+
+    def after_sleep(self, strategy: Any, **kwargs: Any) -> None:
+        """Show it."""
+        night, self._night = self._night, None
+        if night is not None:
+            self._show(night, strategy)

@@ -1,0 +1,133 @@
+"""How well formulas predict a simulated sleep: one head, a grid of step sizes, input spikes, leaks and depths."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import torch
+
+from benchmarks.config import RunConfig, resolve
+from benchmarks.data import Dataset
+from benchmarks.environment import commit, hardware, versions
+from benchmarks.explain.layers import describe_layers
+from benchmarks.explain.nights import Night
+from benchmarks.explain.predicting import integrate, predict, rest_alike
+from benchmarks.explain.running import held_out, learn
+from benchmarks.records import finite
+from src_plugin.config import SleepConfig, by_depth
+from src_plugin.replaying import replay
+from src_plugin.stimulus import spike_probability
+
+SPIKES = (2.0, 8.0, 32.0, 128.0)
+DEPTHS = (0.05, 0.2, 0.4, 0.8, 1.6)
+LEAKS = (0.9, 0.99, 0.999, 1.0)
+USUAL_LEAK, USUAL_DEPTH = 0.999, 0.2
+MANY = (2.0, 8.0, 32.0, 64.0, 128.0, 200.0, 300.0, 500.0, 1000.0, 3000.0, 1e5)
+"""Expected input spikes for the turn of the sign; the last makes every input that is ever active spike in each step."""
+
+POTENTIATION = {"default": 1.0, "as strong as depression": None}
+"""Steps of potentiation, as a factor on the usual ones; None makes them those of depression."""
+
+
+def grid() -> Iterator[dict[str, Any]]:
+    """Yield the settings: spikes, depth and leak against each other, then many spikes at two step sizes."""
+    for spikes, depth, decay in product(SPIKES, DEPTHS, LEAKS):
+        yield {"part": "grid", "spikes": spikes, "depth": depth, "decay": decay, "potentiation": "default"}
+    for name, spikes in product(POTENTIATION, MANY):
+        yield {"part": "spikes", "spikes": spikes, "depth": USUAL_DEPTH, "decay": USUAL_LEAK, "potentiation": name}
+
+
+def config_of(setting: dict[str, Any]) -> SleepConfig:
+    """Return the sleep of a setting; the share of inputs that may spike is not bounded."""
+    usual = SleepConfig(engine="simulated")
+    factor = POTENTIATION[setting["potentiation"]]
+    up = usual.depression if factor is None else tuple(factor * one for one in usual.potentiation)
+    return replace(
+        usual,
+        input_spikes=setting["spikes"],
+        input_share=1.0,
+        depth=setting["depth"],
+        decay=setting["decay"],
+        potentiation=up,
+    )
+
+
+def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
+    """Learn a stream, and let the head of its last evening sleep under every setting of the grid, one by one.
+
+    Args:
+        config: What is run.
+        seed: Of everything.
+        data: The images.
+
+    Returns:
+        A record, as JSON holds it: of each setting and layer what was measured and predicted.
+    """
+    started = time.perf_counter()
+    config = held_out(config)
+    nights: list[Night] = []
+    learn(config, seed=seed, data=data, show=lambda night, *_: nights.append(night))
+    name, is_clean = commit()
+    return finite(
+        {
+            "schema": 1,
+            "config_name": config.name,
+            "config": resolve(config, "naive+src"),
+            "seed": seed,
+            "settings": [{**setting, **compare(nights[-1], config_of(setting))} for setting in grid()],
+            "seconds": time.perf_counter() - started,
+            "versions": versions(),
+            "commit": name,
+            "tree_clean": is_clean,
+            "hardware": hardware("cpu"),
+        }
+    )
+
+
+def compare(night: Night, config: SleepConfig) -> dict[str, Any]:
+    """Let a head sleep, and predict what that does.
+
+    Args:
+        night: Whose head sleeps, from its own draws.
+        config: How; simulated, calibrated, ungated, with a given depth.
+
+    Returns:
+        Rates, and of each layer what `describe_layers` says, the predicted fractions ("predicted"), and how alike what
+        is left without the means of units is, by the mean field without and with "own" inputs ("rest_alike").
+    """
+    n_steps, depth = config.steps_at(0), config.depth
+    assert depth is not None
+    trained = night.trained
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="no unit of the head fired")  # an answer, too
+        slept, rule = replay(
+            night.head, trained, night.mean, config,
+            n_steps=n_steps, strength=depth, generator=copy.deepcopy(night.generator), inputs=None,
+        )  # fmt: skip
+    probability = spike_probability(night.mean, config)
+    layers = describe_layers(trained, slept, torch.from_numpy(probability))
+    predicted = predict(trained, probability, rule, n_steps=n_steps, config=config)
+    alike = {
+        name: rest_alike(
+            trained, slept, integrate(trained, probability, rule, n_steps=n_steps, decay=config.decay, own=own)
+        )
+        for name, own in (("inputs", False), ("own", True))
+    }
+    return {
+        "expected_rates": list(by_depth(config.target_rates, len(layers))),
+        "rates": rule["rates"],
+        "layers": [
+            {
+                **layer.to_dict(),
+                "predicted": {k: v[i] for k, v in predicted.items()},
+                "rest_alike": {k: v[i] for k, v in alike.items()},
+            }
+            for i, layer in enumerate(layers)
+        ],
+    }

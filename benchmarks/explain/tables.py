@@ -1,0 +1,127 @@
+"""Records of explained nights -> tables in Markdown: what may stand in the place of a sleep, and what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.explain.predicting import FORMULAS
+from benchmarks.explain.records import Told, groups_of, is_gated
+from benchmarks.explain.stages import SIMULATED, TITLES
+from benchmarks.metrics import Difference, paired_difference
+
+HEAD_OF_LAYERS = (
+    "| data, optimizer | layer | correlation | lowest | among excited | rest | measured f | "
+    + " | ".join(FORMULAS.values())
+    + " | formula off by |",
+    "|---|---|---:|---:|---:|---:|---:|" + "---:|" * (len(FORMULAS) + 1),
+)
+
+
+def later_nights(record: Told) -> list[dict[str, Any]]:
+    """Return the nights in which there were old classes."""
+    return [night for night in record["nights"] if night["old_classes"]]
+
+
+def stage_means(record: Told) -> dict[str, float]:
+    """Return accuracy over seen classes right after a night, mean over the nights with old classes; fractions."""
+    nights = [night["accuracy"] for night in later_nights(record)]
+    shared = [name for name in TITLES if nights and all(name in night for night in nights)]
+    return {name: float(np.mean([night[name] for night in nights])) for name in shared}
+
+
+def differences(records: Sequence[Told]) -> dict[str, tuple[float, Difference]]:
+    """Return for every stage its mean over seeds, and what it has more than the simulated sleep, paired by seed."""
+    means = {record["seed"]: stage_means(record) for record in records}
+    found = {}
+    for name in TITLES:
+        ours = {seed: mean[name] for seed, mean in means.items() if name in mean}
+        theirs = {seed: mean[SIMULATED] for seed, mean in means.items() if name in mean}
+        gain = paired_difference(ours, theirs)
+        if gain is not None:
+            found[name] = (float(np.mean(list(ours.values()))), gain)
+    return found
+
+
+def markdown(records: Sequence[Told]) -> str:
+    """Return all tables: of the ungated rule first, then of the gated one."""
+    parts = []
+    for gated in (False, True):
+        own = groups_of([record for record in records if is_gated(record) == gated])
+        if not own:
+            continue
+        parts += [f"### {'The published, gated rule' if gated else 'The ungated rule'}", "", *_stages(own), ""]
+        parts += [describe(own), "", *_layers(own, predicted=not gated), ""]
+    return "\n".join(parts).strip()
+
+
+def _stages(groups: dict[str, list[Told]]) -> list[str]:
+    found = {name: differences(group) for name, group in groups.items()}
+    lines = [f"| in the place of the sleep | {' | '.join(groups)} |", "|---|" + "---:|" * len(groups)]
+    for stage, title in TITLES.items():
+        cells = [_cell(stage, one.get(stage)) for one in found.values()]
+        if any(cells):
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(stage: str, found: tuple[float, Difference] | None) -> str:
+    if found is None:
+        return ""
+    mean, gain = found
+    if stage == SIMULATED:
+        return f"**{100 * mean:.1f}**"
+    width = "" if gain.half_width is None else f" ± {100 * gain.half_width:.1f}"
+    return f"{100 * mean:.1f} ({100 * gain.mean:+.1f}{width})"
+
+
+def describe(groups: dict[str, list[Told]]) -> str:
+    """Return what a table shows: measured on what, how many seeds and nights, of which commit."""
+    every = [record for group in groups.values() for record in group]
+    nights = [night for record in every for night in later_nights(record)]
+    awake = sum(not night["layers"] for night in nights)
+    seeds = sorted({len({record["seed"] for record in group}) for group in groups.values()})
+    commits = sorted({record["commit"][:7] for record in every})
+    kept = f" In {awake} of {len(nights)} nights a gate left the sleep out." if awake else ""
+    return (
+        "Percent right of held-out training images of all seen classes, right after a night; mean over the nights with "
+        "old classes, then over seeds. In brackets: difference to the simulated sleep, paired by seed, with Student's "
+        f"95 % interval. Seeds: {' or '.join(map(str, seeds))}. Commit {', '.join(commits)}.{kept}"
+    )
+
+
+def _layers(groups: dict[str, list[Told]], *, predicted: bool) -> list[str]:
+    n_formulas = len(FORMULAS) + 1
+    cut = 0 if predicted else n_formulas
+    lines = [" | ".join(line.split(" | ")[: 7 + n_formulas - cut]).rstrip(" |") + " |" for line in HEAD_OF_LAYERS[:1]]
+    lines.append("|---|---|" + "---:|" * (5 + n_formulas - cut))
+    for name, group in groups.items():
+        nights = [night["layers"] for record in group for night in record["nights"] if night["layers"]]
+        for layer, own in enumerate(zip(*nights, strict=True)):
+            cells = [name, str(layer + 1), *layer_cells(own, predicted=predicted)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def layer_cells(nights: Sequence[dict[str, Any]], *, predicted: bool) -> list[str]:
+    """Return the cells of one layer: means over nights, but for the lowest correlation."""
+
+    def mean(values: Sequence[float | None]) -> str:
+        there = [value for value in values if value is not None]
+        return f"{np.mean(there):.3f}" if there else ""
+
+    correlations = [night["correlation"] for night in nights if night["correlation"] is not None]
+    cells = [
+        mean(correlations),
+        f"{min(correlations):.3f}" if correlations else "",
+        mean([night["correlation_excited"] for night in nights]),
+        mean([night["rest"] for night in nights]),
+        mean([night["fraction"] for night in nights]),
+    ]
+    if predicted:
+        cells += [mean([night["predicted"][formula] for night in nights]) for formula in FORMULAS]
+        pairs = [(night["fraction"], night["predicted"]["formula"]) for night in nights]
+        cells.append(mean([abs(a - b) for a, b in pairs if a is not None and b is not None]))
+    return cells
