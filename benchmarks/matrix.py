@@ -27,7 +27,11 @@ METHODS = {
     RIVAL: "settle + level",
     "naive+level": "level",
     ONLY: "SRC only",
+    "naive+before": "auto before",
+    "naive+simulated": "simulated",
     AUTO: "auto",
+    "ncm": "nearest class mean",
+    "slda": "StreamingLDA",
     JOINT: "joint",
 }
 """Method -> heading, in the order of the columns; a method that is not here comes last, under its own name."""
@@ -37,6 +41,14 @@ DATASETS = {
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10_imagenet": "CIFAR-10 on ImageNet features",
+    "silhouettes": "Silhouettes",
+    "silhouettes_imagenet": "Silhouettes on ImageNet features",
+    "numerals": "Numerals",
+    "penbased": "Pen-based digits",
+    "letters": "Letters",
+    "satimage": "Satellite images",
+    "texture": "Textures",
+    "segment": "Segments",
 }
 """A matrix's name of a data set -> what people read; one that is not here is called by its name."""
 AVERAGED = "training"  # the group whose rows the last one averages

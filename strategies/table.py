@@ -1,7 +1,7 @@
 """STRATEGIES: one row per method; a new method is one entry. SUFFIXES: what a name ends in to have it sleep.
 
-"+src" after any name adds Sleep Replay Consolidation as configured; "+settle" adds all of it but the sleep, "+level" of
-that the last stage alone, "+only" nothing but the sleep.
+"+src" after any name adds Sleep Replay Consolidation as configured; "+simulated" the same with the sleep simulated,
+"+settle" all of it but the sleep, "+level" of that the last stage alone, "+only" nothing but a simulated sleep.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def _row(line: Line, lines: Sequence[Line], run_of: Mapping[int, Run], published
 def _published_row(name: str, there: Published) -> Row:
     """Return the row of a strategy that is published here and was not run."""
     base, suffix = split_name(name)
-    sleeps: Sleeps = "on" if suffix in ("+src", "+only") else "settling" if suffix else "off"
+    sleeps: Sleeps = "on" if suffix in ("+src", "+simulated", "+before", "+only") else "settling" if suffix else "off"
     return Row(name, base, sleeps, _stores(base, None), PUBLISHED, published=there)
 
 
