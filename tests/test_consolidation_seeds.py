@@ -7,6 +7,7 @@ import torch
 from models import copies, same_bits
 from sleep_samples import PURE, night, trained
 from src_plugin import stimulus
+from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 
 
@@ -30,6 +31,29 @@ def test_the_same_seed_gives_the_same_sleep_and_another_another(seed):
     other = slept_weights(generator=8)
     assert all(same_bits(first[name], again[name]) for name in first)
     assert not all(same_bits(first[name], other[name]) for name in first)
+
+
+NOTHING_TO_DRAW = {
+    "a first sleep": {"old_classes": ()},
+    "a pure sleep in closed form": {"config": SleepConfig(settle=False, level=False)},
+}
+
+
+@pytest.mark.parametrize("arguments", NOTHING_TO_DRAW.values(), ids=NOTHING_TO_DRAW)
+def test_a_sleep_in_closed_form_draws_nothing(arguments):
+    generator = np.random.default_rng(7)
+    state = generator.bit_generator.state
+    model, before = trained()
+    report = night(model, before, generator=generator, **arguments)
+    assert (report.decision, report.engine) == ("slept", "closed_form")
+    assert generator.bit_generator.state == state
+
+
+def test_a_simulated_sleep_does():
+    generator = np.random.default_rng(7)
+    state = generator.bit_generator.state
+    night(*trained(), PURE, generator=generator)
+    assert generator.bit_generator.state != state
 
 
 def test_a_generator_goes_on_from_where_it_is():

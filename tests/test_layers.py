@@ -107,3 +107,30 @@ def test_import_of_the_library_loads_neither_avalanche_nor_lightning(name):
     assert done.returncode == 0, done.stderr
     assert "src_plugin" in done.stdout.split()
     assert not {"avalanche", *LIGHTNING} & set(done.stdout.split())
+
+
+NO_NUMBA = {
+    "a sleep": """
+import sys, torch
+from src_plugin import sleep
+torch.manual_seed(0)
+head = torch.nn.Sequential(torch.nn.Linear(6, 20), torch.nn.ReLU(), torch.nn.Linear(20, 2))
+print(sleep(head, torch.ones(6)).engine, "numba" in sys.modules)
+print(sleep(head, torch.ones(6), "src_only").engine, "numba" in sys.modules)
+""",
+    "a plugin": """
+import sys
+from src_plugin import SRCPlugin
+print(SRCPlugin().config.engine, "numba" in sys.modules)
+print(SRCPlugin("src_only").config.engine, "numba" in sys.modules)
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", NO_NUMBA.values(), ids=NO_NUMBA)
+def test_the_default_loads_no_numba_and_a_simulation_does(code):
+    # It takes seconds to load, and is of no use to a sleep in closed form.
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["closed_form", "False", "simulated", "True"]

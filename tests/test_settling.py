@@ -1,4 +1,4 @@
-"""Settling lands where noise gives new classes their share, levelling makes all classes win equally often."""
+"""Settling lands where noise gives new classes their share, levelling gives every class its own."""
 
 import numpy as np
 import pytest
@@ -45,6 +45,22 @@ def test_settling_lands_where_the_share_is_what_is_expected():
     assert found.share == pytest.approx(0.5, abs=0.02)
     assert noise_share(Probe(HEAD, ONE_EACH), found.state, seen=(0, 1), new=(1,)) == found.share
     assert same_bits(found.state.weights[0], ALL_OLD.towards(line(SPREAD), found.position).weights[0])
+
+
+@pytest.mark.parametrize("expected", [0.25, 0.8])
+def test_settling_lands_where_new_classes_win_the_share_they_are_to_win(expected):
+    # As above, a share e of s from 0.5 to 1.5 is above 1.5 - e = (1 - a) / a, so a = 1 / (2.5 - e).
+    found = settled(before=ALL_OLD, trained=line(SPREAD + 9), slept=line(SPREAD), expected=expected)
+    assert found.other_end == "before"
+    assert found.share == pytest.approx(expected, abs=0.02)
+    assert found.position == pytest.approx(1 / (2.5 - expected), abs=0.01)
+
+
+def test_a_sleep_went_too_far_only_if_new_classes_win_less_than_they_are_to_win():
+    # Slept: class 1 wins half of the noise, which is too little of three quarters and too much of a quarter.
+    slept = line(torch.cat([torch.ones(50), -torch.ones(N - 50)]))
+    ends = [settled(before=ALL_OLD, trained=line(SPREAD), slept=slept, expected=e).other_end for e in (0.75, 0.25)]
+    assert ends == ["trained", "before"]
 
 
 def test_sleep_that_went_too_far_is_taken_back_towards_the_trained_head():
@@ -206,6 +222,24 @@ def test_levelled_classes_win_equally_often():
     assert wins(head, levelled.state, noise).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
     assert levelled.shares.tolist() == wins(head, levelled.state, noise).tolist()
     assert float(levelled.offsets.mean()) == pytest.approx(0.0, abs=1e-12)
+
+
+PRIORS = {"a rare class": (0.6, 0.3, 0.1), "a rarer one": (0.5, 0.48, 0.02), "equal": (1 / 3, 1 / 3, 1 / 3)}
+
+
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
+def test_levelled_classes_win_the_shares_they_are_to_win(prior):
+    head, state, noise = levelling()
+    levelled = level([Probe(head, noise)], state, seen=SEEN, prior=prior)
+    assert wins(head, levelled.state, noise).tolist() == pytest.approx(prior, abs=0.05)
+    assert float(levelled.offsets.mean()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_a_prior_all_classes_are_to_win_the_same():
+    head, state, noise = levelling()
+    without = level([Probe(head, noise)], state, seen=SEEN)
+    equal = level([Probe(head, noise)], state, seen=SEEN, prior=[1 / 3] * 3)
+    assert all(same_bits(a, b) for a, b in zip(without.state.tensors(), equal.state.tensors(), strict=True))
 
 
 def test_noise_in_two_parts_levels_as_noise_in_one():
