@@ -59,6 +59,13 @@ def test_without_current_inputs_the_noise_has_no_correlations_and_the_report_say
     assert night(*trained()).skipped == {}
 
 
+def test_binary_noise_tells_its_strength_and_gaussian_noise_has_none():
+    gaussian, binary = (night(*trained(), SleepConfig(noise=kind)) for kind in ("gaussian", "binary"))
+    assert gaussian.noise_strength is None
+    assert 0.35 <= binary.noise_strength <= 1.0
+    assert gaussian.settled_at != binary.settled_at
+
+
 REASONS = {
     "pure": ({"config": PURE}, "pure SRC sleeps whenever it is told to"),
     "unknown classes": ({"new_classes": None}, "it is not known which classes are new"),
@@ -166,13 +173,6 @@ def test_a_sleep_is_as_deep_as_it_is_told_to_be():
     full, part = (night(*trained(), simulated(steps=120, depth=depth)) for depth in (0.4, 0.2))
     assert part.strength == pytest.approx(0.5 * full.strength)
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
-
-
-def test_a_rehearsing_network_sleeps_in_proportion_to_what_it_forgot():
-    # The sleep fades from a recall of 0 to one of a quarter. With 1 - f = exp(-removal * ...) the logarithm fades.
-    full, part = (night(*trained(), recall=recall) for recall in (None, 0.125))
-    assert (full.strength, part.strength) == (1.0, 0.5)
-    assert (1 - part.fractions[0]) ** 2 == pytest.approx(1 - full.fractions[0])
 
 
 def test_at_depth_0_the_head_settles_and_levels_all_the_same():

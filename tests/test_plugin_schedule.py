@@ -64,7 +64,8 @@ def test_a_deferred_sleep_is_told_in_the_bytes_kept():
     deferred = plugin.kept_bytes
     strategy.train(stream[1])
     parameters = sum(p.numel() * p.element_size() for p in strategy.model.parameters())
-    assert deferred - plugin.kept_bytes == parameters - 16  # the copy of the head is gone, a class number and its count more are kept
+    # The copy of the head is gone; a class number and its count more are kept.
+    assert deferred - plugin.kept_bytes == parameters - 16
 
 
 @pytest.mark.parametrize("name", ["every", "first"])

@@ -30,7 +30,8 @@ def test_probability_from_a_rate_is_clipped_at_one():
 
 def test_probability_from_a_number_of_spikes():
     # x / sum(x) = [0, 1/4, 3/4]; times 1.2 spikes = [0, 0.3, 0.9]
-    assert_allclose(spike_probability(np.array([0.0, 2.0, 6.0]), simulated(input_spikes=1.2, input_share=1.0)), [0.0, 0.3, 0.9])
+    config = simulated(input_spikes=1.2, input_share=1.0)
+    assert_allclose(spike_probability(np.array([0.0, 2.0, 6.0]), config), [0.0, 0.3, 0.9])
 
 
 def test_probability_from_a_number_of_spikes_is_clipped_at_one():
