@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -11,6 +13,9 @@ from benchmarks.options import check_device, places
 
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.config import RunConfig
+
+CLOSED_FORM, PREDICTION = "closed_form", "prediction"
+"""Folders of records."""
 
 ADAM = ("training.optimizer=adam", "training.lr=0.001")
 
@@ -20,6 +25,9 @@ def explain(options: argparse.Namespace, console: Console) -> int:
     import torch
 
     from benchmarks.config_files import load_config
+    from benchmarks.explain.running import held_out
+    from benchmarks.loading import check_dataset
+    from benchmarks.readme import between_marks, read_document, write_between_marks
 
     check_device(options.device)
     if options.threads is not None:
@@ -29,54 +37,81 @@ def explain(options: argparse.Namespace, console: Console) -> int:
         configs.append(load_config(path, changes=options.changes))
         if options.adam:
             configs.append(load_config(path, changes=[*options.changes, *ADAM]))
-    return {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
-
-
-def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> int:
-    from benchmarks.explain.picture import draw_nights
-    from benchmarks.explain.records import path_of, read_all, write
-    from benchmarks.explain.running import explain as explain_run
-    from benchmarks.explain.running import held_out
-    from benchmarks.explain.tables import markdown
-    from benchmarks.loading import check_dataset, load_for
-    from benchmarks.readme import between_marks, read_document, write_between_marks
-
     if options.write is not None:
-        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now
+        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
     for config in configs:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
-    folder = options.out / "closed_form"
-    for seed in dict.fromkeys(options.seeds):
-        for config in configs:
-            path = path_of(folder, config, seed)
-            if path.exists():
-                continue
-            data = load_for(held_out(config), places(options), console=console, seeds=options.seeds)
-            write(explain_run(config, seed=seed, data=data), path)
-            console.print(f"wrote {path}", soft_wrap=True, highlight=False, markup=False)
-    records = read_all(folder)
-    console.print(markdown(records), soft_wrap=True, highlight=False, markup=False)
-    for picture in draw_nights(records, folder / "nights.png"):
-        console.print(str(picture), soft_wrap=True, highlight=False, markup=False)
+    {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
+    tables = "\n\n".join(_tables(options.out))
+    console.print(tables, soft_wrap=True, highlight=False, markup=False)
     if options.write is not None:
-        write_between_marks(options.write, markdown(records))
+        write_between_marks(options.write, tables)
         console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
     return 0
 
 
-def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> int:
+def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
+    from benchmarks.explain.picture import draw_nights
+    from benchmarks.explain.records import read_all
+    from benchmarks.explain.running import explain as explain_run
+
+    folder = options.out / CLOSED_FORM
+    for path, make in _missing(configs, folder, explain_run, options, console):
+        make()
+        _say(path, console)
+    for picture in draw_nights(read_all(folder), folder / "nights.png"):
+        _say(picture, console)
+
+
+def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
     from benchmarks.explain.prediction import predict_grid
     from benchmarks.explain.prediction_picture import draw_grid
+    from benchmarks.explain.records import read
+
+    folder = options.out / PREDICTION
+    for path, make in _missing(configs, folder, predict_grid, options, console):
+        make()
+        _say(path, console)
+    for path in sorted(folder.glob("*-seed*.json")):
+        for picture in draw_grid(read(path), path.with_suffix(".png")):
+            _say(picture, console)
+
+
+def _missing(
+    configs: list[RunConfig],
+    folder: Path,
+    explain_one: Callable[..., dict[str, Any]],
+    options: argparse.Namespace,
+    console: Console,
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Yield where records are not yet, and what makes them; seed by seed, so that all configs soon have one."""
     from benchmarks.explain.records import path_of, write
-    from benchmarks.explain.running import held_out
     from benchmarks.loading import load_for
 
-    for config in configs:
-        for seed in dict.fromkeys(options.seeds):
-            path = path_of(options.out / "prediction", config, seed)
-            data = load_for(held_out(config), places(options), console=console, seeds=options.seeds)
-            record = predict_grid(config, seed=seed, data=data)
-            write(record, path)
-            for made in (path, *draw_grid(record, path.with_suffix(".png"))):
-                console.print(str(made), soft_wrap=True, highlight=False, markup=False)
-    return 0
+    for seed in dict.fromkeys(options.seeds):
+        for config in configs:
+            path = path_of(folder, config, seed)
+
+            def make(config: RunConfig = config, seed: int = seed, path: Path = path) -> None:
+                data = load_for(config, places(options), console=console, seeds=options.seeds)
+                write(explain_one(config, seed=seed, data=data), path)
+
+            if not path.exists():
+                yield path, make
+
+
+def _tables(out: Path) -> Iterator[str]:
+    """Yield the tables of all records there are."""
+    from benchmarks.explain.prediction_table import prediction_table
+    from benchmarks.explain.records import read_all
+    from benchmarks.explain.tables import markdown
+
+    nights = read_all(out / CLOSED_FORM)
+    if nights:
+        yield markdown(nights)
+    for record in read_all(out / PREDICTION):
+        yield prediction_table(record)
+
+
+def _say(path: Path, console: Console) -> None:
+    console.print(str(path), soft_wrap=True, highlight=False, markup=False)

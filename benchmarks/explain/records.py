@@ -30,19 +30,22 @@ def write(record: Told, path: Path) -> None:
     write_whole(path, (json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_all(folder: Path) -> list[Told]:
-    """Return all records of a folder, by name.
+def read(path: Path) -> Told:
+    """Read a record.
 
     Raises:
-        RecordError: One cannot be read.
+        RecordError: It cannot be read.
     """
-    found = []
-    for path in sorted(folder.glob("*-seed*.json")):
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise RecordError(f"{path} cannot be read: {error}") from error
+    try:
+        found: Told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from error
     return found
+
+
+def read_all(folder: Path) -> list[Told]:
+    """Return all records of a folder, by name; none where there is no folder."""
+    return [read(path) for path in sorted(folder.glob("*-seed*.json"))]
 
 
 def groups_of(records: Sequence[Told]) -> dict[str, list[Told]]:

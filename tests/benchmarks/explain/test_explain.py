@@ -71,7 +71,7 @@ def test_the_command_from_a_config_to_a_picture(tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     made = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     assert main(command) == 0  # nothing is run again
-    assert "wrote" not in capsys.readouterr().out
+    assert ".json" not in capsys.readouterr().out
     assert made == {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
 
 
@@ -104,4 +104,6 @@ def test_predictions_are_recorded_and_drawn(
     turned = settings[-1]["layers"][0]  # potentiation as strong, every input that is ever active in every step
     assert turned["fraction"] < 0
     assert turned["predicted"]["formula"] < 0
-    capsys.readouterr()
+    out = capsys.readouterr().out
+    assert "### Predicted sleeps: Digits, SGD" in out
+    assert "| leak 0.999 | 1 |" in out
