@@ -47,7 +47,7 @@ def draw_nights(records: Sequence[Told], path: Path) -> list[Path]:
         _fractions(panels.pop(0), ungated)
     if gated:
         _stages(panels.pop(0), gated, "Published, gated rule: accuracy after the night")
-    note = fill(describe({**ungated, **gated}), int(CHARACTERS_PER_IN * sum(widths)))
+    note = fill(describe({**ungated, **gated}, where="Dots and lines"), int(CHARACTERS_PER_IN * sum(widths)))
     figure.suptitle("What may stand in the place of a simulated sleep", fontsize=14, x=0.01, ha="left")
     figure.supxlabel(note, fontsize=8, color=INK, x=0.01, ha="left")
     return save(figure, path)

@@ -10,7 +10,9 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.config import RunConfig, resolve
 from benchmarks.data import Dataset
@@ -43,15 +45,14 @@ def grid() -> Iterator[dict[str, Any]]:
         yield {"part": "spikes", "spikes": spikes, "depth": USUAL_DEPTH, "decay": USUAL_LEAK, "potentiation": name}
 
 
-def config_of(setting: dict[str, Any]) -> SleepConfig:
-    """Return the sleep of a setting; the share of inputs that may spike is not bounded."""
+def config_of(setting: dict[str, Any], mean: NDArray[np.float64]) -> SleepConfig:
+    """Return the sleep of a setting for a mean input; the share of inputs that may spike is not bounded."""
     usual = SleepConfig(engine="simulated")
     factor = POTENTIATION[setting["potentiation"]]
     up = usual.depression if factor is None else tuple(factor * one for one in usual.potentiation)
     return replace(
         usual,
-        input_spikes=setting["spikes"],
-        input_share=1.0,
+        max_rate=setting["spikes"] / (2.0 * usual.dt * float(mean.sum())),
         depth=setting["depth"],
         decay=setting["decay"],
         potentiation=up,
@@ -80,7 +81,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
             "config_name": config.name,
             "config": resolve(config, "naive+src"),
             "seed": seed,
-            "settings": [{**setting, **compare(nights[-1], config_of(setting))} for setting in grid()],
+            "settings": [{**setting, **compare(nights[-1], config_of(setting, nights[-1].mean))} for setting in grid()],
             "seconds": time.perf_counter() - started,
             "versions": versions(),
             "commit": name,

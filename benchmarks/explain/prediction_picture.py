@@ -106,7 +106,7 @@ def _turn(axis: Axes, settings: list[dict[str, Any]]) -> None:
     axis.grid(color=GREY, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8.5, loc="lower left")
+    axis.legend(frameon=False, fontsize=8.5, loc="center left")
 
 
 def _shown(fraction: float | None) -> float:

@@ -77,8 +77,13 @@ def _cell(stage: str, found: tuple[float, Difference] | None) -> str:
     return f"{100 * mean:.1f} ({100 * gain.mean:+.1f}{width})"
 
 
-def describe(groups: dict[str, list[Told]]) -> str:
-    """Return what a table shows: measured on what, how many seeds and nights, of which commit."""
+def describe(groups: dict[str, list[Told]], *, where: str = "In brackets") -> str:
+    """Return what a table or picture shows: measured on what, how many seeds and nights, of which commit.
+
+    Args:
+        groups: Records by what people read.
+        where: Where the differences stand.
+    """
     every = [record for group in groups.values() for record in group]
     nights = [night for record in every for night in later_nights(record)]
     awake = sum(not night["layers"] for night in nights)
@@ -87,7 +92,7 @@ def describe(groups: dict[str, list[Told]]) -> str:
     kept = f" In {awake} of {len(nights)} nights a gate left the sleep out." if awake else ""
     return (
         "Percent right of held-out training images of all seen classes, right after a night; mean over the nights with "
-        "old classes, then over seeds. In brackets: difference to the simulated sleep, paired by seed, with Student's "
+        f"old classes, then over seeds. {where}: difference to the simulated sleep, paired by seed, with Student's "
         f"95 % interval. Seeds: {' or '.join(map(str, seeds))}. Commit {', '.join(commits)}.{kept}"
     )
 
