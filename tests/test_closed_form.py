@@ -98,6 +98,7 @@ STILL = {
     "no unit is excited": ([[[-1.0, 0.5], [0.0, -1.0]], W], X, [1.0, 1.0]),
     "the mean is zero": ([W, W], [0.0, 0.0], [1.0, 1.0]),
     "all weights are equal": ([[[0.5, 0.5], [0.5, 0.5]]], X, [1.0]),  # they have no standard deviation to go by
+    "there is one weight": ([[[2.0]]], [0.5], [1.0]),  # nor has it
 }
 
 

@@ -45,6 +45,7 @@ def test_the_sleep_knows_new_and_old_classes_and_the_weights_before(nights):
     first, second = nights
     assert (first.new_classes, first.old_classes) == ((0, 1), ())
     assert (second.new_classes, second.old_classes) == ((2, 3), (0, 1))
+    assert (first.class_counts, second.class_counts) == (dict.fromkeys((0, 1), 20), dict.fromkeys(range(4), 20))
     assert torch.equal(first.before.weights[0], start["0.weight"])
     assert [n.recall for n in nights] == [None, None]
     assert [n.index for n in nights] == [0, 1]

@@ -253,7 +253,7 @@ def test_the_hash_follows_what_can_move_a_number_and_nothing_else(tiny: RunConfi
     assert _hash(same, "naive") == _hash(tiny, "naive")
     assert _hash(tiny, "joint") != _hash(tiny, "naive")
     assert _hash(changed(training={"lr": 0.051}), "naive") != _hash(tiny, "naive")
-    deeper = changed(sleep={"set": {"depth": 0.4}})
+    deeper = changed(sleep={"set": {"removal": [0.4, 0.1, 0.0]}})
     assert _hash(deeper, "naive+src") != _hash(tiny, "naive+src")
     assert _hash(deeper, "naive") == _hash(tiny, "naive")  # naive does not sleep
 
@@ -332,10 +332,10 @@ def test_records_that_exist_keep_their_names() -> None:
 def test_a_change_comes_last_and_stands_in_the_name() -> None:
     plain = load_config(CONFIGS / "split_digits.yaml")
     changed = load_config(
-        CONFIGS / "split_digits.yaml", changes=["training.lr=0.25", "sleep.set.depth=0.5", "model.hidden=[20, 20]"]
+        CONFIGS / "split_digits.yaml", changes=["training.lr=0.25", "sleep.set.steps=50", "model.hidden=[20, 20]"]
     )
-    assert (changed.training.lr, changed.sleep.set, changed.model.hidden) == (0.25, {"depth": 0.5}, [20, 20])
-    assert changed.name == f"{plain.name}-lr-0.25-depth-0.5-hidden-_20_20"
+    assert (changed.training.lr, changed.sleep.set, changed.model.hidden) == (0.25, {"steps": 50}, [20, 20])
+    assert changed.name == f"{plain.name}-lr-0.25-steps-50-hidden-_20_20"
     assert changed.stream == plain.stream
 
 

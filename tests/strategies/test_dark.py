@@ -142,7 +142,9 @@ def test_der_takes_the_loss_it_is_given(criterion: nn.Module, moves: bool) -> No
 @pytest.mark.parametrize("name", DARK)
 def test_a_sleep_sees_that_the_network_rehearses(name: str) -> None:
     *_, strategy = train(f"{name}+src", setup(sleep=SleepConfig(balance_gate=False)))
-    assert "of rehearsed samples are recalled" in plugin(strategy, SRCPlugin).reports[1].reason
+    report = plugin(strategy, SRCPlugin).reports[1]
+    assert report.samples[0] > 0  # of old classes, which judged the night
+    assert report.verdicts
 
 
 # --- what does not go together ----------------------------------------------------------------------------------------
