@@ -45,13 +45,15 @@ def draw_grid(record: Told, path: Path) -> list[Path]:
     axes[0].set_title("Formula: no threshold, no leak", fontsize=11, loc="left", fontweight="bold")
     axes[1].set_title("Mean field: with threshold and leak", fontsize=11, loc="left", fontweight="bold")
     axes[2].set_title("First layer: where the sign turns", fontsize=11, loc="left", fontweight="bold")
+    fractions = [layer["fraction"] for setting in every for layer in setting["layers"]]
+    gone = sum(f is not None and f >= 1 for f in fractions)
     sizes = "-".join(map(str, record["config"]["model"]["hidden"]))
     note = (
         f"{label_of(record)}, hidden layers {sizes}, the head of the last evening, seed {record['seed']}. Left and "
         f"middle: {len(every)} sleeps; expected input spikes 2 to 128, depths 0.05 to 1.6, and leaks as colours. "
         "-ln(1 - f) of the fraction f of its answers that a layer loses, over what is predicted. Right: depth 0.2, "
-        "leak 0.999; dots are simulated, lines the formula; below 0 answers rise. Points outside the "
-        "axes are left out. "
+        "leak 0.999; dots are simulated, lines the formula; below 0 answers rise. Layers "
+        f"that lose all or more ({gone} of {len(fractions)}) are not on the axes left and in the middle. "
         f"Commit {record['commit'][:7]}."
     )
     figure.suptitle("What a simulated sleep does, and what is predicted", fontsize=14, x=0.01, ha="left")
