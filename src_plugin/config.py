@@ -90,7 +90,7 @@ class SleepConfig:
     """
 
     engine: Engine = "closed_form"
-    removal: tuple[float, float, float] = (0.1, 0.02, 0.0)
+    removal: tuple[float, float, float] = (0.07, 0.01, 0.0)
 
     steps: int | tuple[int, ...] = 800
     steps_growth: int = 0

@@ -2,7 +2,7 @@
 
 It is Gaussian, with the correlations of the current experience's inputs, and clipped to what inputs can be:
 
-    z_i = clip(a_i + SPREAD * s_i * g_i, 0, top_i),      E[z_i] = m_i - BELOW * min(m_i, s_i)
+    z_i = clip(a_i + SPREAD * s_i * g_i, 0, top_i),      E[z_i] = m_i - min(m_i / 2, BELOW * s_i)
 
 m is the running mean of all inputs, s the standard deviation and top the largest of the current ones. In every second
 vector g is a mixture of current inputs with random weights, standardised; in the others it is independent. Where inputs
@@ -24,11 +24,11 @@ N_NOISE = 128
 N_INPUTS = 300
 """So many inputs are enough to tell correlations."""
 
-SPREAD = 2.0
+SPREAD = 3.0
 """Of the noise, in standard deviations of the current inputs: all seen classes vary more than a few."""
 
-BELOW = 0.5
-"""How far below the mean noise lies, in standard deviations, but at most that share of the mean."""
+BELOW = 0.7
+"""How far below the mean noise lies, in standard deviations, but at most by half of the mean."""
 
 BISECTIONS = 25
 """For the centre that gives clipped noise its mean."""
@@ -63,7 +63,7 @@ def draw_noise(
         g[1::2] = torch.where(varies, mixed, g[1::2])
         spread = torch.where(varies, deviation, spread)
         top = torch.where(varies, known.amax(0), known.max())
-    wanted = mean - BELOW * torch.minimum(mean, spread)
+    wanted = mean - torch.minimum(mean / 2, BELOW * spread)
     top = torch.maximum(top, mean)
     width = (SPREAD * spread).clamp(min=1e-6)
     noise: Tensor = (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
