@@ -33,19 +33,19 @@ def close(found, wanted, atol=0.01):
 
 
 def test_without_inputs_noise_has_half_the_mean():
-    # m - min(m, s) / 2, and s is taken to be m.
+    # m - min(m / 2, BELOW s), and s is taken to be m.
     found = noise([0.0, 0.4, 1.0, 3.0])
     assert found.dtype == torch.float32
     close(found.mean(0), [0.0, 0.2, 0.5, 1.5], atol=0.02)
 
 
-def test_noise_lies_half_a_standard_deviation_below_the_mean():
-    # Inputs 0 and 1 alternate between 0.3 and 0.5, of standard deviation 0.1; 2 between 0 and 1, of 0.5; 3 stays. So
-    # [0.4 - 0.05, 0.06 - 0.06 / 2, 0.9 - 0.25, 0.6 - 0.6 / 2]: at most half of the mean is taken.
+def test_noise_lies_by_a_part_of_a_standard_deviation_below_the_mean_and_at_most_by_half_of_it():
+    # Inputs 0 and 1 alternate between 0.3 and 0.5, of standard deviation 0.1; 2 between 0 and 1, of 0.5; 3 stays. Half
+    # of the mean is less than BELOW of these for 1, and for 3, whose standard deviation is taken to be its mean.
     inputs = torch.tensor([[0.3, 0.3, 0.0, 0.6], [0.5, 0.5, 1.0, 0.6]]).repeat(150, 1)
     found = noise([0.4, 0.06, 0.9, 0.6], inputs=inputs)
     for half in (found[::2], found[1::2]):
-        close(half.mean(0), [0.35, 0.03, 0.65, 0.3])
+        close(half.mean(0), [0.4 - BELOW * 0.1, 0.03, 0.9 - BELOW * 0.5, 0.3])
 
 
 def test_noise_that_nothing_clips_is_twice_as_wide_as_the_inputs():
@@ -100,7 +100,7 @@ def test_every_second_vector_has_the_correlations_of_the_inputs():
     assert float(correlated[0, 1]) == pytest.approx(1.0)
     assert float(correlated[0, 2]) == pytest.approx(-1.0, abs=0.01)
     wanted = correlation(inputs)[3, :3]
-    torch.testing.assert_close(correlated[3, :3], wanted, atol=0.03, rtol=0)  # near 0, as in 300 inputs
+    torch.testing.assert_close(correlated[3, :3], wanted, atol=0.05, rtol=0)  # near 0, as in 300 inputs
     off = ~torch.eye(5, dtype=torch.bool)
     assert float(independent[off].abs().max()) < 0.04
 
@@ -137,7 +137,7 @@ TWO = torch.tensor([[0.2, 0.2, 0.8], [0.8, 0.8, 0.2]])  # a standard deviation o
 
 
 def test_two_inputs_are_enough_to_tell_what_rises_and_falls_together():
-    # Means of half the range again: 0.4 + 0.424 / 2.
+    # Means of half the range again.
     correlated = correlation(noise([0.4 + BELOW * 0.18**0.5] * 3, inputs=TWO)[1::2])
     assert float(correlated[0, 1]) == pytest.approx(1.0)
     assert float(correlated[0, 2]) == pytest.approx(-1.0, abs=0.01)
