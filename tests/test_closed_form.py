@@ -13,9 +13,10 @@ from src_plugin.finding import find_head
 from src_plugin.head import HeadState
 
 # W x = [3 + 1, 3 - 1] = [4, 2], of mean 3; sum(x) = 4. The entries of W are 1/2, 1/2, 1/2 and 3/2 away from their mean
-# 1/2, so their standard deviation is sqrt(3 / 3) = 1, and f = 1 - exp(-removal * 1 * 4 / 3).
+# 1/2, so their standard deviation is sqrt(3 / 4), and f = 1 - exp(-removal * sqrt(3 / 4) * 4 / 3).
 W, X = [[1.0, 1.0], [1.0, -1.0]], [3.0, 1.0]
-HALF = 0.75 * math.log(2)  # this removal takes one half
+STD = math.sqrt(3 / 4)
+HALF = 3 / 4 / STD * math.log(2)  # this removal takes one half
 
 
 def state(*weights, biases=None, dtype=torch.float64):
@@ -75,9 +76,9 @@ def test_units_that_the_mean_does_not_excite_stay_as_they_are():
 
 
 def test_a_layer_gets_what_the_one_below_answered_before_its_own_sleep():
-    # x = [4, 2] there, whatever was taken below: W x = [6, 2], of mean 4, sum(x) = 6, so f = 1 - exp(-removal * 6 / 4);
-    # for one half, [6, 2] / 2 / 6 = [1/2, 1/6] off the rows.
-    half = 4 / 6 * math.log(2)
+    # x = [4, 2] there, whatever was taken below: W x = [6, 2], of mean 4, and sum(x) = 6, so f is
+    # 1 - exp(-removal * STD * 6 / 4); for one half, [6, 2] / 2 / 6 = [1/2, 1/6] off the rows.
+    half = 4 / 6 / STD * math.log(2)
     for below in (0.0, HALF, 100.0):
         found = inhibit(state(W, W), mean(*X), [below, half])
         assert found.fractions[1] == pytest.approx(0.5)
@@ -97,8 +98,8 @@ STILL = {
     "nothing is to be removed": ([W, W], X, [0.0, 0.0]),
     "no unit is excited": ([[[-1.0, 0.5], [0.0, -1.0]], W], X, [1.0, 1.0]),
     "the mean is zero": ([W, W], [0.0, 0.0], [1.0, 1.0]),
-    "all weights are equal": ([[[0.5, 0.5], [0.5, 0.5]]], X, [1.0]),  # they have no standard deviation to go by
-    "there is one weight": ([[[2.0]]], [0.5], [1.0]),  # nor has it
+    "all weights are equal": ([[[0.5, 0.5], [0.5, 0.5]]], X, [1.0]),  # of a standard deviation of 0
+    "there is one weight": ([[[2.0]]], [0.5], [1.0]),  # likewise
 }
 
 
