@@ -25,29 +25,32 @@ GREY, INK = "#E2E2E2", "#444444"
 
 
 def draw_nights(records: Sequence[Told], path: Path) -> list[Path]:
-    """Draw all records.
+    """Draw all records, those of the gated rule in a picture of their own.
 
     Args:
         records: Of `explain`.
-        path: Where the PNG goes; an SVG stands beside it.
+        path: Where the PNG of the ungated rule goes; "_gated" is added for the other, and SVGs stand beside them.
 
     Returns:
-        Both paths.
+        All paths.
     """
+    drawn = []
     ungated = groups_of([record for record in records if not is_gated(record)])
     gated = groups_of([record for record in records if is_gated(record)])
-    widths = [*([6.4, 5.2] if ungated else []), *([6.4] if gated else [])]
-    figure, axes = plt.subplots(
-        1, len(widths), figsize=(sum(widths), HEIGHT_IN), squeeze=False, layout="constrained",
-        gridspec_kw={"width_ratios": widths},
-    )  # fmt: skip
-    panels = list(axes[0])
     if ungated:
-        _stages(panels.pop(0), ungated, "Ungated rule: accuracy after the night")
-        _fractions(panels.pop(0), ungated)
+        figure, axes = plt.subplots(1, 2, figsize=(11.6, HEIGHT_IN), layout="constrained", width_ratios=(6.4, 5.2))
+        _stages(axes[0], ungated, "Ungated rule: accuracy after the night")
+        _fractions(axes[1], ungated)
+        drawn += _finish(figure, ungated, path)
     if gated:
-        _stages(panels.pop(0), gated, "Published, gated rule: accuracy after the night")
-    note = fill(describe({**ungated, **gated}, where="Dots and lines"), int(CHARACTERS_PER_IN * sum(widths)))
+        figure, axis = plt.subplots(figsize=(8.4, HEIGHT_IN), layout="constrained")
+        _stages(axis, gated, "Published, gated rule: accuracy after the night")
+        drawn += _finish(figure, gated, path.with_stem(f"{path.stem}_gated"))
+    return drawn
+
+
+def _finish(figure: plt.Figure, groups: dict[str, list[Told]], path: Path) -> list[Path]:
+    note = fill(describe(groups, where="Dots and lines"), int(CHARACTERS_PER_IN * figure.get_figwidth()))
     figure.suptitle("What may stand in the place of a simulated sleep", fontsize=14, x=0.01, ha="left")
     figure.supxlabel(note, fontsize=8, color=INK, x=0.01, ha="left")
     return save(figure, path)

@@ -93,23 +93,20 @@ def _scatter(axis: Axes, settings: list[dict[str, Any]], formula: str) -> None:
 
 
 def _turn(axis: Axes, settings: list[dict[str, Any]]) -> None:
-    """Draw the fraction that the first layer loses over the expected input spikes."""
+    """Draw what the first layer loses over the expected input spikes."""
     for k, name in enumerate(POTENTIATION):
         own = [setting for setting in settings if setting["potentiation"] == name]
         spikes = [setting["spikes"] for setting in own]
         first = [setting["layers"][0] for setting in own]
-        axis.plot(spikes, [_shown(layer["predicted"]["formula"]) for layer in first], color=COLOURS[k], linewidth=1.6)
-        measured = [_shown(layer["fraction"]) for layer in first]
+        predicted = exponent_of([layer["predicted"]["formula"] for layer in first])
+        axis.plot(spikes, predicted, color=COLOURS[k], linewidth=1.6)
+        measured = exponent_of([layer["fraction"] for layer in first])
         axis.scatter(spikes, measured, s=28, color=COLOURS[k], marker=MARKERS[k], label=f"potentiation {name}")
     axis.axhline(0.0, color=INK, linewidth=1)
     axis.set_xscale("log")
     axis.set_xlabel("expected input spikes in a step")
-    axis.set_ylabel("part of the answers that is removed")
+    axis.set_ylabel("-ln(1 - f)")
     axis.grid(color=GREY, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=8.5, loc="center left")
-
-
-def _shown(fraction: float | None) -> float:
-    return float("nan") if fraction is None else fraction
+    axis.legend(frameon=False, fontsize=8.5, loc="lower left")
