@@ -55,10 +55,10 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
     Example:
         >>> state = HeadState((torch.tensor([[1.0, 0.0], [0.0, -1.0]]),), (None,))
         >>> inhibited = inhibit(state, torch.tensor([0.5, 0.5]), [0.5])
-        >>> inhibited.fractions  # 1 - exp(-0.5 * 0.8165 * 1.0 / 0.25)
-        [0.8046...]
+        >>> inhibited.fractions  # 1 - exp(-0.5 * 0.7071 * 1.0 / 0.25)
+        [0.756...]
         >>> inhibited.state.weights[0]  # the first unit answered 0.5; the second is not excited
-        tensor([[ 0.5977, -0.4023],
+        tensor([[ 0.6216, -0.3784],
                 [ 0.0000, -1.0000]])
     """
     if bool((mean < 0).any()):
@@ -68,7 +68,9 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         answer = (weight @ inputs).relu()
         total, average = inputs.sum(), answer.mean()
         excited = bool(average > 0)
-        fraction = float(-torch.expm1(-amount * weight.std() * total / average)) if excited and amount > 0 else 0.0
+        fraction = (
+            float(-torch.expm1(-amount * weight.std(correction=0) * total / average)) if excited and amount > 0 else 0.0
+        )
         weights.append(weight - (fraction * answer / total)[:, None] if fraction > 0 else weight)
         fractions.append(fraction)
         answers.append(float(average))

@@ -136,7 +136,7 @@ class SleepConfig:
             value = getattr(self, name)
             if value not in known:
                 hint = did_you_mean(str(value), known)
-                raise ConfigError(f"SleepConfig({name}={value!r}): unknown {name}{hint}; known: {', '.join(known)}")
+                raise ConfigError(f"SleepConfig({name}={value!r}): unknown {name}{hint}")
         steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
         _check(bool(steps) and all(_is_int(s) and s >= 0 for s in steps), "steps", self.steps, "whole, 0 or more")
         _check(_is_int(self.steps_growth) and self.steps_growth >= 0, "steps_growth", self.steps_growth, "0 or more")

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from src_plugin import gates
 from src_plugin.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean, prior_of
-from src_plugin.binary_noise import draw_binary_noise, how_many
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import ConfigError
 from src_plugin.finding import find_head
 from src_plugin.head import Head, HeadState, check_finite
@@ -191,7 +189,7 @@ def sleep_head(
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
     shallow = gates.no_hidden_units(config, n_layers=len(head.layers))
-    strength = 0.0 if shallow is not None else _depth(config, mean, inputs, facts)
+    sleeps = config.depth != 0
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
     if samples is not None and recall is not None and config.rehearsal_gate:
@@ -213,21 +211,20 @@ def sleep_head(
     ):
         if verdict is None:
             continue
-        reason = verdict.reason
-        strength *= verdict.strength
+        reason, sleeps = verdict.reason, False
         if verdict.gate == "balance_gate":  # whole classes may be out of balance all the same, if samples can judge
             is_balanced = True
             nights = [] if judge is None or not config.level else [_levelling(evening, "the outputs are levelled only")]
         if verdict.closed and (verdict.gate != "balance_gate" or not nights):
             return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=_since(started))
 
-    if evening.some is None and not (nights[0].config.replay and strength > 0):
+    if evening.some is None and not (nights[0].config.replay and sleeps):
         why = _why_unbalanced(new_classes, old_classes)
         reason = f"without the sleep itself nothing is left to do: {why}" if shallow is None else f"{reason}; {why}"
         gate = None if shallow is None else shallow.gate
         return SleepReport("awake", reason, gate=gate, **facts, seconds=_since(started))
 
-    passed = _go_through(nights, judge, facts, n_steps=n_steps, strength=strength, generator=generator)
+    passed = _go_through(nights, judge, facts, n_steps=n_steps, sleeps=sleeps, generator=generator)
     if passed is None:
         tried = f"neither {' nor '.join(map(_name, nights))}" if len(nights) > 1 else f"not even {_name(nights[0])}"
         reason = f"{reason}; samples say that {tried} helped, so nothing is changed"
@@ -289,6 +286,8 @@ def _with_noise(evening: Evening, iterations: int | None, generator: np.random.G
     assert new is not None
     dtype = trained.weights[0].dtype
     if evening.config.noise == "binary":
+        from src_plugin.binary_noise import draw_binary_noise, how_many  # here, because the default does without
+
         drawn = draw_binary_noise(
             evening.mean,
             generator=generator,
@@ -306,21 +305,6 @@ def _with_noise(evening: Evening, iterations: int | None, generator: np.random.G
     facts["expected_share"] = evening.expected
     facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
     return replace(evening, some=some, rest=rest)
-
-
-def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, facts: Facts) -> float:
-    """Return the factor on measured step sizes before any gate; notes in `facts` what it was measured from."""
-    if config.depth is not None:
-        return config.depth
-    if not config.simulates:
-        return 1.0
-    if config.inc is not None and config.dec is not None:
-        return UNMEASURED  # nothing reads it
-    if inputs is None or len(inputs) < 2:
-        facts["skipped"]["depth by inputs"] = f"no inputs of the current experience were given; it is {UNMEASURED}"
-        return UNMEASURED
-    facts["input_variation"] = variation(inputs, mean)
-    return measured_depth(facts["input_variation"])
 
 
 def _why_unbalanced(new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:

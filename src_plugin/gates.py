@@ -1,6 +1,7 @@
-"""When `auto` should sleep less, or not at all, and how it knows. Only the rehearsal gate is told of labels: a recall.
+"""When `auto` should leave the sleep itself out, or not sleep at all, and how it knows.
 
-A healthy network is left as it is. Each gate answers with a strength in [0, 1], or that it is closed, and says why.
+A healthy network is left as it is. A gate answers with a verdict that says why, or with None. Only the rehearsal gate
+is told of labels: a recall.
 """
 
 from __future__ import annotations
@@ -11,28 +12,20 @@ import torch
 from torch import Tensor
 
 from src_plugin.config import SleepConfig
-from src_plugin.head import Head, HeadState
-from src_plugin.probing import Line, Probe
+from src_plugin.head import HeadState
+from src_plugin.probing import Probe
 
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
 
-KEPT = 0.99
-"""Share of predictions on current inputs that the first sleep must leave as they are."""
-
-FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
-"""Shares of the first sleep's change that are tried, largest first."""
-
 
 @dataclass(frozen=True)
 class Verdict:
-    """A gate's answer: how strongly to sleep, why, and whether to stay awake altogether.
+    """A gate's answer: the sleep itself is left out, and why; if the gate is closed, so is all that would follow.
 
-    At strength 0 a gate that is not closed lets the head settle and level without the sleep itself. `gate` is the field
-    of `SleepConfig` that switches it.
+    `gate` is the field of `SleepConfig` that switches it.
     """
 
-    strength: float
     reason: str
     closed: bool = False
     gate: str = ""
@@ -46,7 +39,7 @@ def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> 
     """
     if config.is_pure or not config.new_classes_gate or new_classes is None or new_classes:
         return None
-    return Verdict(0.0, "no new classes in this experience", closed=True, gate="new_classes_gate")
+    return Verdict("no new classes in this experience", closed=True, gate="new_classes_gate")
 
 
 def no_hidden_units(config: SleepConfig, *, n_layers: int) -> Verdict | None:
@@ -61,7 +54,7 @@ def no_hidden_units(config: SleepConfig, *, n_layers: int) -> Verdict | None:
     """
     if n_layers > 1 or not (config.hidden_gate and config.replay and config.level):
         return None
-    return Verdict(0.0, "levels only: a head of one layer has no hidden units to replay with", gate="hidden_gate")
+    return Verdict("levels only: a head of one layer has no hidden units to replay with", gate="hidden_gate")
 
 
 def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
@@ -76,7 +69,7 @@ def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False
     if not config.rehearsal_gate or recall is None or judged or recall <= RECALLED:
         return None
     reason = f"rehearsal works: {recall:.0%} of rehearsed samples are recalled"
-    return Verdict(0.0, reason, closed=True, gate="rehearsal_gate")
+    return Verdict(reason, closed=True, gate="rehearsal_gate")
 
 
 def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
@@ -90,7 +83,7 @@ def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
     """
     if config.is_pure or not config.rehearsal_gate or protector is None:
         return None
-    return Verdict(0.0, f"settles and levels only: {protector} protects what earlier inputs evoke")
+    return Verdict(f"settles and levels only: {protector} protects what earlier inputs evoke")
 
 
 def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:
@@ -104,40 +97,7 @@ def balanced(config: SleepConfig, *, share: float | None, expected: float | None
     if not config.balance_gate or share is None or expected is None or share > expected:
         return None
     reason = f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}"
-    return Verdict(0.0, reason, closed=True, gate="balance_gate")
-
-
-def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:
-    """Take back part of the first sleep if it would change what was just learnt.
-
-    Args:
-        head: The head.
-        trained: Before the sleep.
-        slept: After it.
-        inputs: Current inputs of the head, shape (n, n_0).
-
-    Returns:
-        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
-        predictions as they were, and that fraction.
-    """
-    shown = Probe(head, inputs.to(trained.weights[0]))
-    wanted = shown.logits(trained).argmax(1)
-    line = Line(shown, trained, slept)
-    for fraction in FRACTIONS:
-        if _answers_alike(line, fraction, wanted):
-            return line.point(fraction), fraction
-    return trained, 0.0
-
-
-def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
-    """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
-    n, wrong = len(wanted), 0
-    for start in range(0, n, 128):
-        rows = slice(start, start + 128)
-        wrong += int((line.logits(position, rows=rows).argmax(1) != wanted[rows]).sum())
-        if (n - wrong) / n < KEPT:
-            return False
-    return True
+    return Verdict(reason, closed=True, gate="balance_gate")
 
 
 def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:

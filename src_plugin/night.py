@@ -79,50 +79,43 @@ def prepare(config: SleepConfig) -> None:
 
 
 def pass_night(
-    evening: Evening, *, n_steps: int, strength: float, generator: np.random.Generator
+    evening: Evening, *, n_steps: int, sleeps: bool, generator: np.random.Generator
 ) -> tuple[HeadState, Facts]:
     """Go through the stages that the config leaves on.
 
     Args:
         evening: What the night begins with.
-        n_steps: Length of stage A, in steps.
-        strength: Factor on measured step sizes of stage A.
+        n_steps: Length of stage A where it is simulated, in steps.
+        sleeps: Whether gates leave stage A in.
         generator: The only source of randomness.
 
     Returns:
         The parameters in the morning, and what the report says of the night.
     """
-    head, config, inputs = evening.head, evening.config, evening.inputs
+    head, config = evening.head, evening.config
     facts: Facts = {"skipped": {}}
     state = evening.trained
-    if config.replay and strength > 0:
-        facts.update(engine=config.engine, strength=strength)
-        if config.engine == "closed_form":
-            removal = [strength * amount for amount in by_depth(config.removal, len(head.layers))]
-            mean = torch.from_numpy(evening.mean).to(state.weights[0])
-            inhibited = inhibit(state, mean, removal)
-            state = inhibited.state if any(inhibited.fractions) else state
-            if not any(inhibited.fractions):
-                facts["skipped"]["replay"] = NOTHING_EXCITED
-            facts.update(fractions=inhibited.fractions, answers=inhibited.answers)
-        else:
-            from src_plugin.replaying import replay  # here, because it imports Numba
-
-            state, spent = replay(
-                head, state, evening.mean, config,
-                n_steps=n_steps, strength=strength, generator=generator, inputs=inputs,
-            )  # fmt: skip
-            facts.update(spent, steps=n_steps)
-    elif config.replay:
-        facts["skipped"]["replay"] = "its strength is 0"
-    else:
+    if not config.replay:
         facts["skipped"]["replay"] = evening.why_off
-
-    if not evening.old and config.first_gate and config.simulates:
-        if inputs is None or len(inputs) == 0:
-            facts["skipped"]["first_gate"] = "no inputs of the current experience were given"
+    elif not sleeps:
+        facts["skipped"]["replay"] = "its depth is 0" if config.depth == 0 else "a gate leaves it out"
+    elif config.engine == "closed_form":
+        inhibited = inhibit(
+            state, torch.from_numpy(evening.mean).to(state.weights[0]), by_depth(config.removal, len(head.layers))
+        )
+        facts.update(engine=config.engine, fractions=inhibited.fractions, answers=inhibited.answers)
+        if any(inhibited.fractions):
+            state = inhibited.state
         else:
-            state, facts["kept_fraction"] = gates.keep_first(head, evening.trained, state, inputs)
+            facts["skipped"]["replay"] = NOTHING_EXCITED if any(config.removal) else "its removal is 0"
+    else:
+        from src_plugin.replaying import replay  # here, because it imports Numba
+
+        state, spent = replay(
+            head, state, evening.mean, config,
+            n_steps=n_steps, generator=generator, inputs=evening.inputs, is_first=not evening.old,
+        )  # fmt: skip
+        facts.update(spent, engine=config.engine)
     if evening.some is not None and evening.new:
         facts["share_slept"] = gates.noise_share(evening.some, state, seen=evening.seen, new=evening.new)
     return _level(evening, _settle(evening, state, facts), facts), facts

@@ -1,4 +1,4 @@
-"""Stage A, the sleep itself: calibrate -> stimulus -> simulate, on copies of the head's parameters."""
+"""Stage A as a simulation: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from torch import Tensor
 
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig
+from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import warn_user
 from src_plugin.head import Head, HeadState
 from src_plugin.kernel import simulate
+from src_plugin.probing import Line, Probe
 from src_plugin.stimulus import spike_probability, stimulus_chunks
+
+KEPT = 0.99
+"""Share of predictions on current inputs that the first sleep must leave as they are."""
+
+FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
+"""Shares of the first sleep's change that are tried, largest first."""
 
 
 def replay(
@@ -24,9 +32,9 @@ def replay(
     config: SleepConfig,
     *,
     n_steps: int,
-    strength: float,
     generator: np.random.Generator,
     inputs: Tensor | None,
+    is_first: bool = False,
 ) -> tuple[HeadState, dict[str, Any]]:
     """Sleep: show a copy of the head noise with the mean of its inputs, step by step, and let its weights follow.
 
@@ -36,9 +44,10 @@ def replay(
         mean: Mean of the head's inputs, shape (n_0,), 0 or more.
         config: How to sleep.
         n_steps: Length, in steps.
-        strength: Factor on measured step sizes.
         generator: The only source of randomness.
-        inputs: Inputs of the head, shape (n, n_0), for data-based gains.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains, for the
+            depth, and for the first gate.
+        is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
 
     Returns:
         The slept state, and what the report says of it, by the names of its fields.
@@ -47,7 +56,9 @@ def replay(
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
     """
     device, trained = trained.device, trained.to("cpu")  # where the kernel runs
-    inputs = None if inputs is None else inputs.cpu()
+    inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
+    spent: dict[str, Any] = {"steps": n_steps, "skipped": {}}
+    strength = _depth(config, mean, inputs, spent)
     probability = spike_probability(mean, config)
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
@@ -81,7 +92,8 @@ def replay(
             "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
             "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
         )
-    spent = {
+    spent |= {
+        "strength": strength,
         "spikes": [int(c.sum()) for c in counts],
         "rates": [float(c.mean() / n_steps) for c in counts],
         "scales": list(rule.scales),
@@ -92,4 +104,56 @@ def replay(
         "depressions": [int(n) for n in downs],
     }
     # The kernel's weights are transposed views, which are slow to be mixed with others.
-    return trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]).to(device), spent
+    slept = trained.with_weights([torch.from_numpy(w).contiguous() for w in weights])
+    if is_first and config.first_gate:
+        if inputs is None:
+            spent["skipped"]["first_gate"] = "no inputs of the current experience were given"
+        else:
+            slept, spent["kept_fraction"] = keep_first(head, trained, slept, inputs)
+    return slept.to(device), spent
+
+
+def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, spent: dict[str, Any]) -> float:
+    """Return the factor on measured step sizes; notes in `spent` what it was measured from."""
+    if config.depth is not None:
+        return config.depth
+    if config.inc is not None and config.dec is not None:
+        return UNMEASURED  # nothing reads it
+    if inputs is None or len(inputs) < 2:
+        spent["skipped"]["depth by inputs"] = f"no inputs of the current experience were given; it is {UNMEASURED}"
+        return UNMEASURED
+    spent["input_variation"] = variation(inputs, mean)
+    return measured_depth(spent["input_variation"])
+
+
+def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:
+    """Take back part of the first sleep if it would change what was just learnt.
+
+    Args:
+        head: The head.
+        trained: Before the sleep.
+        slept: After it.
+        inputs: Current inputs of the head, shape (n, n_0).
+
+    Returns:
+        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
+        predictions as they were, and that fraction.
+    """
+    shown = Probe(head, inputs.to(trained.weights[0]))
+    wanted = shown.logits(trained).argmax(1)
+    line = Line(shown, trained, slept)
+    for fraction in FRACTIONS:
+        if _answers_alike(line, fraction, wanted):
+            return line.point(fraction), fraction
+    return trained, 0.0
+
+
+def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
+    """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
+    n, wrong = len(wanted), 0
+    for start in range(0, n, 128):
+        rows = slice(start, start + 128)
+        wrong += int((line.logits(position, rows=rows).argmax(1) != wanted[rows]).sum())
+        if (n - wrong) / n < KEPT:
+            return False
+    return True

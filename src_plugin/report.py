@@ -20,7 +20,7 @@ class SleepReport:
         fractions: In closed form: part of each excited unit's answer to the mean input that was removed, (L).
         answers: In closed form: the mean over units of that answer before, (L).
         steps: Steps of a simulated sleep.
-        strength: Factor on the sleep itself: measured depth (where it is simulated) and gates taken together.
+        strength: Depth of a simulated sleep: the factor on measured step sizes.
         input_variation: Mean squared distance of inputs from the mean input, relative to the squared norm of that; the
             depth was measured from it.
         spikes: Spikes per unit layer, the inputs first, (L+1).

@@ -178,7 +178,7 @@ def test_a_sleep_is_as_deep_as_it_is_told_to_be():
 def test_at_depth_0_the_head_settles_and_levels_all_the_same():
     report = night(*trained(), simulated(steps=120, depth=0.0))
     assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
-    assert report.skipped == {"replay": "its strength is 0"}
+    assert report.skipped == {"replay": "its depth is 0"}
     assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
 
 

@@ -1,4 +1,4 @@
-"""Gates: each says with what strength to sleep, and why; on heads so small that shares can be counted."""
+"""Gates: each says whether to sleep, and why; on heads so small that shares can be counted."""
 
 import pytest
 import torch
@@ -7,10 +7,8 @@ from torch import nn
 from src_plugin.config import SleepConfig
 from src_plugin.finding import find_head
 from src_plugin.gates import (
-    FRACTIONS,
     RECALLED,
     balanced,
-    keep_first,
     no_hidden_units,
     no_new_classes,
     noise_share,
@@ -72,7 +70,7 @@ def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
 
 def test_a_head_of_one_layer_is_only_levelled():
     verdict = no_hidden_units(ON, n_layers=1)
-    assert (verdict.strength, verdict.closed, verdict.gate) == (0.0, False, "hidden_gate")
+    assert (verdict.closed, verdict.gate) == (False, "hidden_gate")
     assert verdict.reason.startswith("levels only: a head of one layer")
 
 
@@ -116,7 +114,7 @@ def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
 
 def test_where_old_inputs_are_protected_the_night_goes_on_without_the_sleep_itself():
     verdict = protected(ON, "OWMPlugin")
-    assert (verdict.strength, verdict.closed) == (0.0, False)
+    assert not verdict.closed
     assert verdict.reason == "settles and levels only: OWMPlugin protects what earlier inputs evoke"
     assert protected(ON, None) is None
     assert protected(SleepConfig(rehearsal_gate=False), "OWMPlugin") is None
@@ -138,47 +136,3 @@ def test_a_network_that_favours_new_classes_passes():
 def test_balance_that_is_not_known_or_not_asked_for_passes():
     assert balanced(ON, share=None, expected=None) is None
     assert balanced(SleepConfig(balance_gate=False), share=0.1, expected=0.5) is None
-
-
-# -- the first sleep ---------------------------------------------------------------------------------------------------
-
-
-def flipping(share, at):
-    """A head where the sleep flips this share of 100 predictions, all at one fraction of the change.
-
-    Input i is unit i alone. Class 0 answers 1; class 1 answers 0 awake, and 1/at asleep where it is to flip, so that
-    it wins from fraction `at` on.
-    """
-    head, trained = head_and_state([[1.0] * 100, [0.0] * 100])
-    slept = trained.weights[0].clone()
-    slept[1, : round(100 * share)] = 1.0 / at
-    return head, trained, HeadState((slept,), (None,)), torch.eye(100, dtype=torch.float64)
-
-
-def test_a_first_sleep_that_changes_no_prediction_is_kept_whole():
-    head, trained, slept, inputs = flipping(0.0, at=0.5)
-    state, fraction = keep_first(head, trained, slept, inputs)
-    assert fraction == 1.0
-    assert torch.equal(state.weights[0], slept.weights[0])
-
-
-@pytest.mark.parametrize("times", [1, 7], ids=["one look", "several looks"])
-@pytest.mark.parametrize(("share", "kept"), [(0.01, 1.0), (0.02, 0.6)], ids=["1 percent may change", "2 may not"])
-def test_of_a_first_sleep_the_largest_harmless_part_is_kept(share, kept, times):
-    # Fractions 1 and 0.8 are past 0.65, where the predictions flip; 0.6 is not.
-    head, trained, slept, inputs = flipping(share, at=0.65)
-    state, fraction = keep_first(head, trained, slept, inputs.repeat_interleave(times, dim=0))
-    assert fraction == kept
-    assert torch.equal(state.weights[0], trained.towards(slept, kept).weights[0])
-
-
-def test_a_first_sleep_of_which_any_part_harms_is_taken_back():
-    head, trained, slept, inputs = flipping(0.5, at=0.01)
-    state, fraction = keep_first(head, trained, slept, inputs)
-    assert fraction == 0.0
-    assert torch.equal(state.weights[0], trained.weights[0])
-
-
-def test_fractions_are_tried_from_all_to_nothing():
-    assert list(FRACTIONS) == sorted(FRACTIONS, reverse=True)
-    assert (FRACTIONS[0], FRACTIONS[-1]) == (1.0, 0.0)
