@@ -59,7 +59,7 @@ def draw_noise(
         centred = known - known.mean(0)
         deviation = (centred.square().sum(0) / (len(known) - 1)).sqrt()  # std(0) takes ten times as long
         varies = deviation > max(1e-3 * float(deviation.max()), 1e-6 * float(known.abs().max()))  # no rounding error
-        mixed = _normal((n // 2, len(known)), generator, device) @ centred / (len(known) ** 0.5 * deviation)
+        mixed = _normal((n // 2, len(known)), generator, device) @ centred / ((len(known) - 1) ** 0.5 * deviation)
         g[1::2] = torch.where(varies, mixed, g[1::2])
         spread = torch.where(varies, deviation, spread)
         top = torch.where(varies, known.amax(0), known.max())
