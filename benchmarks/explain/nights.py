@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -65,7 +65,7 @@ class Asleep:
     """What the sleep itself, stage A, was given in a night, and made of it.
 
     Attributes:
-        state: The slept parameters.
+        state: The slept parameters, before the gate of a first sleep.
         n_steps: Length, in steps.
         strength: Factor on measured step sizes.
         rule: `scales`, `thresholds`, `inc`, `dec` and what else was counted.
@@ -119,11 +119,15 @@ def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]
     def watched(head: Head, trained: HeadState, mean: NDArray[np.float64], config: SleepConfig, **how: Any) -> Any:
         drawn = copy.deepcopy(how["generator"])
 
-        def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
-            return real(head, state, mean, config, **{**how, "generator": copy.deepcopy(drawn)})[0]
-
         state, spent = real(head, trained, mean, config, **how)
-        noted.append(Asleep(state, how["n_steps"], how["strength"], spent, again))
+        measured = replace(config, depth=spent["strength"])  # of the true mean, whatever is shown later
+
+        def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
+            ungated = {**how, "generator": copy.deepcopy(drawn), "is_first": False}
+            return real(head, state, mean, measured, **ungated)[0]
+
+        own = again(trained, mean) if "kept_fraction" in spent else state
+        noted.append(Asleep(own, how["n_steps"], spent["strength"], spent, again))
         return state, spent
 
     state, report = pass_again(night, watched)

@@ -102,14 +102,12 @@ def compare(night: Night, config: SleepConfig) -> dict[str, Any]:
         Rates, and of each layer what `describe_layers` says, the predicted fractions ("predicted"), and how alike what
         is left without the means of units is, by the mean field without and with "own" inputs ("rest_alike").
     """
-    n_steps, depth = config.steps_at(0), config.depth
-    assert depth is not None
-    trained = night.trained
+    n_steps, trained = config.steps_at(0), night.trained
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="no unit of the head fired")  # an answer, too
         slept, rule = replay(
             night.head, trained, night.mean, config,
-            n_steps=n_steps, strength=depth, generator=copy.deepcopy(night.generator), inputs=None,
+            n_steps=n_steps, generator=copy.deepcopy(night.generator), inputs=None,
         )  # fmt: skip
     probability = spike_probability(night.mean, config)
     layers = describe_layers(trained, slept, torch.from_numpy(probability))

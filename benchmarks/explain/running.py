@@ -167,7 +167,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
         "old_classes": len(night.known.get("old_classes") or ()),
         "decision": report.decision,
         "reason": report.reason,
-        "strength": report.strength,
+        "strength": 0.0 if asleep is None else asleep.strength,
         "kept_fraction": report.kept_fraction,
         "evening": accuracy(night.trained),
         "layers": [],

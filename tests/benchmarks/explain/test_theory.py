@@ -115,7 +115,7 @@ def few_inputs(**changes):
     head = find_head(mlp(*FEW, bias=False, dtype=torch.float32), head="")
     config = replace(SleepConfig(engine="simulated", steps=800, depth=0.3), **changes)
     mean, trained = np.full(16, 0.5), head.read()
-    how = {"n_steps": 800, "strength": 0.3, "generator": np.random.default_rng(0), "inputs": None}
+    how = {"n_steps": 800, "generator": np.random.default_rng(0), "inputs": None}
     slept, rule = replay(head, trained, mean, config, **how)
     p = spike_probability(mean, config)
     first = describe_layers(trained, slept, torch.from_numpy(p))[0]
