@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what configs say and has no record yet; print tables, draw pictures")
     run.add_argument("configs", type=Path, nargs="+", help="files of configs/, e.g. configs/split_digits.yaml")
     run.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the configs")
-    changes = "change configs, e.g. --set training.lr=0.1 sleep.set.depth=0.5; their names then say so"
+    changes = "change configs, e.g. --set training.lr=0.1 sleep.set.prior=equal; their names then say so"
     run.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="changes", help=changes)
     _add_conditions(run)
 

@@ -203,7 +203,7 @@ class SleepSection(Section):
 
     Example:
         preset: auto
-        set: {depth: 0.5, steps: 1200}
+        set: {engine: simulated, depth: 0.5, steps: 1200}
     """
 
     preset: str = "auto"

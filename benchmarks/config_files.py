@@ -31,7 +31,7 @@ def load_config(path: Path, *, changes: Sequence[str] = ()) -> RunConfig:
 
     Args:
         path: The file.
-        changes: "key.key=value" each, with the value as in YAML, e.g. "sleep.set.depth=0.5". The name then says them.
+        changes: "key.key=value" each, with the value as in YAML, e.g. "sleep.set.prior=equal". The name then says them.
 
     Raises:
         ConfigError: A change is none; a file is missing or not YAML, a key is unknown (the nearest known one is named),
@@ -71,7 +71,7 @@ def read_change(change: str) -> dict[str, Any]:
         raise ConfigError(f"--set {change}: the value cannot be read as YAML: {error}") from error
     keys = key.split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"--set {change}: write KEY=VALUE, e.g. --set training.lr=0.1 or --set sleep.set.depth=0.5")
+        raise ConfigError(f"--set {change}: write KEY=VALUE, e.g. --set training.lr=0.1 or --set sleep.set.prior=equal")
     raw: dict[str, Any] = {keys[-1]: value}
     for outer in reversed(keys[:-1]):
         raw = {outer: raw}

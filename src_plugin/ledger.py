@@ -34,11 +34,13 @@ class ClassLedger:
         self.shown: set[int] = set()
         self.counts: dict[int, int] = {}
         self._epoch: Counter[int] = Counter()  # images of each class in this epoch
+        self._most: Counter[int] = Counter()  # in any epoch since the last sleep: the last one may have dropped some
         self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
 
     def begin_epoch(self) -> None:
         """Start to count images and recall of rehearsed classes anew."""
         self._rehearsed.clear()
+        self._most |= self._epoch
         self._epoch.clear()
 
     def open(self, outputs: Any, targets: Any) -> None:
@@ -118,12 +120,13 @@ class ClassLedger:
         away = self.seen - self.shown
         returned = self._returned()
         new, old = (self.shown, away) if returned else (self.new, self.seen)
+        counts = self._counts_now()
         return {
             "new_classes": tuple(sorted(new)) if self.has_classes else None,
             "old_classes": tuple(sorted(old)),
             "returned_classes": tuple(sorted(self.seen & self.shown)) if returned and self.has_classes else (),
             "recall": None if returned else self.recall,
-            "class_counts": self._counts_now(),
+            "class_counts": counts if all(counts.values()) else None,  # a state of before has none
         }
 
     def _returned(self) -> bool:
@@ -132,15 +135,16 @@ class ClassLedger:
         return bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
 
     def _counts_now(self) -> dict[int, int]:
-        """Return the images of each class so far, those of this experience's last epoch included."""
+        """Return the images of each class so far, those of this experience's fullest epoch included."""
         learnt = self.shown if self._returned() else self.new
-        return {c: self.counts.get(c, 0) + (self._epoch[c] if c in learnt else 0) for c in sorted(self.seen | self.new)}
+        now = self._most | self._epoch
+        return {c: self.counts.get(c, 0) + (now[c] if c in learnt else 0) for c in sorted(self.seen | self.new)}
 
     def close(self, *, slept: bool) -> None:
         """End the experience; False defers the sleep, and the list of new classes waits for the next one."""
         self._rehearsed = []
         self.counts = self._counts_now()
-        self._epoch = Counter()
+        self._epoch, self._most = Counter(), Counter()
         if slept:
             self.seen |= self.new
             self.new, self.shown = set(), set()

@@ -30,7 +30,7 @@ SPREAD = 3.0
 BELOW = 0.7
 """How far below the mean noise lies, in standard deviations, but at most by half of the mean."""
 
-BISECTIONS = 25
+BISECTIONS = 20
 """For the centre that gives clipped noise its mean."""
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from benchmarks.config import LATER_SLEEP_FIELDS, RunConfig, SleepSection
 from benchmarks.records import Record
 from benchmarks.verification.findings import short
+from src_plugin.config import SIMULATION
 from src_plugin.errors import ConfigError
 
 
@@ -43,12 +44,13 @@ def _sleep_section(sleep: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: _number(value) for name, value in sleep["numbers"].items()}
     base = SleepSection(preset=sleep["preset"]).build()
     changed = {name: numbers.get(name, base.to_dict().get(name)) for name in sleep["changed"]}  # not there: not read
-    changed |= {name: then for name, then in LATER_SLEEP_FIELDS.items() if name not in numbers}
+    idle = SIMULATION if numbers.get("engine") == "closed_form" else ()
+    changed |= {name: then for name, then in LATER_SLEEP_FIELDS.items() if name not in {*numbers, *idle}}
     return {"preset": sleep["preset"], "reference": sleep["reference"], "every": sleep["every"], "set": changed}
 
 
 def _number(value: Any) -> Any:
-    """Return an infinity, which JSON holds as text, as a number again."""
+    """Return an infinity, which JSON holds as text, as a number again; other words stay."""
     if isinstance(value, list):
         return [_number(item) for item in value]
-    return float(value) if isinstance(value, str) else value
+    return float(value) if isinstance(value, str) and value.lstrip("-") in ("inf", "nan") else value
