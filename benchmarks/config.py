@@ -203,7 +203,7 @@ class SleepSection(Section):
 
     Example:
         preset: auto
-        set: {engine: simulated, depth: 0.5, steps: 1200}
+        set: {depth: 0.5, prior: equal}
     """
 
     preset: str = "auto"
@@ -330,10 +330,8 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
     idle = {name for name, then in LATER_SLEEP_FIELDS.items() if getattr(sleep, name) == then}
     if not sleep.simulates:
         idle.update(SIMULATION)
-    if not sleep.replay or sleep.simulates:
-        idle.add("removal")
     if not sleep.replay:
-        idle.add("engine")
+        idle.update(("engine", "depression", "depth"))
     if sleep.is_pure:
         idle.update(("noise", "prior"))
     if sleep.inc is not None and sleep.dec is not None:

@@ -1,7 +1,9 @@
 """The sleep in closed form: from each unit's weights, a fraction of its answer to the mean input is taken.
 
     W_l  <-  W_l  -  f_l * relu(W_l x_l) * 1' / sum(x_l),      x_1 = mean input,  x_{l+1} = relu(W_l x_l)
-    f_l   =  1 - exp(-removal_l * std(W_l) * sum(x_l) / mean(relu(W_l x_l)))
+    f_l   =  1 - exp(-k_l * f_{l-1} / k_{l-1}),      k_l = removal_l * std(W_l) * sum(x_l) / mean(relu(W_l x_l))
+
+with f / k = 1 below the first layer: later layers are driven less and less, since the ones below them fall silent.
 
 This is the expectation of a simulated, ungated sleep: nearly all inputs are silent in a step, so a unit that fires
 depresses all of its weights by the same amount, and it fires in proportion to its answer to the mean input. So that
@@ -10,10 +12,10 @@ answer decays, and never changes its sign. `docs/closed_form.md` derives it and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from src_plugin.errors import StimulusError
@@ -44,7 +46,7 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         state: Parameters of a head; they stay as they are.
         mean: Mean of its inputs, shape (n_0,), 0 or more; on the device of the parameters.
         removal: One number per layer, 0 or more: so many standard deviations of the layer's weights would a unit
-            move that answers as the layer does on average, if its answer did not fall meanwhile.
+            move that answers as the layer does on average, if no answer fell meanwhile.
 
     Raises:
         StimulusError: An entry of the mean is negative: along (1, ..., 1) an answer could then rise.
@@ -64,15 +66,14 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
     if bool((mean < 0).any()):
         raise StimulusError(f"{int((mean < 0).sum())} of {len(mean)} mean inputs are negative; they must be 0 or more")
     inputs, weights, fractions, answers = mean, [], [], []
+    driven = 1.0  # how much of the night a layer is driven, as a part of it
     for weight, amount in zip(state.weights, removal, strict=True):
         answer = (weight @ inputs).relu()
         total, average = inputs.sum(), answer.mean()
-        excited = bool(average > 0)
-        fraction = (
-            float(-torch.expm1(-amount * weight.std(correction=0) * total / average)) if excited and amount > 0 else 0.0
-        )
+        speed = float(amount * weight.std(correction=0) * total / average) if bool(average > 0) else 0.0
+        fraction = -math.expm1(-speed * driven)
         weights.append(weight - (fraction * answer / total)[:, None] if fraction > 0 else weight)
         fractions.append(fraction)
         answers.append(float(average))
-        inputs = answer
+        inputs, driven = answer, fraction / speed if speed > 0 else driven
     return Inhibited(state.with_weights(weights), fractions, answers)

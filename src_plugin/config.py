@@ -24,7 +24,7 @@ Prior = Literal["counts", "equal"]
 
 SIMULATION = (
     *("steps_growth", "input_spikes", "input_share", "max_rate", "dt", "patch", "decay", "gate_width", "inhibition"),
-    *("gain", "normalise", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression", "depth"),
+    *("gain", "normalise", "thresholds", "target_rates", "inc", "dec", "potentiation"),
 )
 """Fields that only a simulated sleep reads."""
 
@@ -39,8 +39,6 @@ class SleepConfig:
     Attributes:
         engine: How stage A, the sleep itself, is computed: in "closed_form", or "simulated" step by step. The closed
             form is the expectation of the simulated, ungated sleep.
-        removal: How much a sleep in closed form takes: so many standard deviations of the layer's weights would a unit
-            move that answers as the layer does on average, if its answer did not fall meanwhile. 0 leaves a layer out.
         steps: Length of a simulated sleep in steps. A tuple gives the length of the first, second, ... sleep, the last
             one from then on. 0 means no sleep at all, of either engine: nothing is changed by any stage.
         steps_growth: Steps added with every sleep: the k-th sleep (from 0) has `steps + k * steps_growth`.
@@ -65,7 +63,7 @@ class SleepConfig:
         dec: Depression step in weight units, one number or one per layer. None: see `depression`.
         potentiation: Potentiation over a whole sleep of a unit firing at its target rate, in standard deviations of
             the layer's weights, before `depth`. Used where `inc` is None.
-        depression: The same for depression. Used where `dec` is None.
+        depression: The same for depression, in closed form, too. Used where `dec` is None.
         depth: Factor on `potentiation` and `depression`. None measures it on inputs of the head: see
             `src_plugin.depth`.
         replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
@@ -90,7 +88,6 @@ class SleepConfig:
     """
 
     engine: Engine = "closed_form"
-    removal: tuple[float, float, float] = (0.07, 0.01, 0.0)
 
     steps: int | tuple[int, ...] = 800
     steps_growth: int = 0
@@ -128,7 +125,7 @@ class SleepConfig:
 
     def __post_init__(self) -> None:
         """Normalise sequences to tuples and refuse what cannot be meant."""
-        for name in ("removal", "steps", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression"):
+        for name in ("steps", "thresholds", "target_rates", "inc", "dec", "potentiation", "depression"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -163,7 +160,7 @@ class SleepConfig:
         )
         share = self.input_share
         _check(_is_positive(share) and share <= 1, "input_share", share, "in (0, 1]")
-        for name in ("removal", "target_rates", "potentiation", "depression"):
+        for name in ("target_rates", "potentiation", "depression"):
             value = getattr(self, name)
             ok = isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) and v >= 0 for v in value)
             _check(ok, name, value, "three numbers, 0 or more: (first layer, between, output layer)")

@@ -8,6 +8,8 @@ relative to their squared mean, which takes no label and no stored example.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -45,3 +47,20 @@ def measured_depth(varies: float) -> float:
         varies: See `variation`.
     """
     return min(DEEPEST, PER_VARIATION * varies)
+
+
+def depth_of(depth: float | None, mean: NDArray[np.float64], inputs: Tensor | None) -> tuple[float, dict[str, Any]]:
+    """Return the depth of a night, and what the report says of how it was found.
+
+    Args:
+        depth: What is asked for; None measures.
+        mean: Mean of the head's inputs over all that was seen, shape (n_0,).
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None.
+    """
+    if depth is not None:
+        return depth, {}
+    if inputs is None or len(inputs) < 2:
+        why = f"no inputs of the current experience were given; it is {UNMEASURED}"
+        return UNMEASURED, {"skipped": {"depth by inputs": why}}
+    varies = variation(inputs, mean)
+    return measured_depth(varies), {"input_variation": varies}

@@ -16,6 +16,7 @@ from torch import Tensor
 from src_plugin import gates, settling
 from src_plugin.closed_form import inhibit
 from src_plugin.config import SleepConfig, by_depth
+from src_plugin.depth import UNMEASURED, depth_of
 from src_plugin.head import Head, HeadState
 from src_plugin.probing import Probe
 
@@ -92,33 +93,44 @@ def pass_night(
     Returns:
         The parameters in the morning, and what the report says of the night.
     """
-    head, config = evening.head, evening.config
+    config = evening.config
     facts: Facts = {"skipped": {}}
     state = evening.trained
     if not config.replay:
         facts["skipped"]["replay"] = evening.why_off
     elif not sleeps:
         facts["skipped"]["replay"] = "its depth is 0" if config.depth == 0 else "a gate leaves it out"
-    elif config.engine == "closed_form":
-        inhibited = inhibit(
-            state, torch.from_numpy(evening.mean).to(state.weights[0]), by_depth(config.removal, len(head.layers))
-        )
-        facts.update(engine=config.engine, fractions=inhibited.fractions, answers=inhibited.answers)
-        if any(inhibited.fractions):
-            state = inhibited.state
-        else:
-            facts["skipped"]["replay"] = NOTHING_EXCITED if any(config.removal) else "its removal is 0"
     else:
-        from src_plugin.replaying import replay  # here, because it imports Numba
-
-        state, spent = replay(
-            head, state, evening.mean, config,
-            n_steps=n_steps, generator=generator, inputs=evening.inputs, is_first=not evening.old,
-        )  # fmt: skip
-        facts.update(spent, engine=config.engine)
+        state = _sleep(evening, facts, n_steps=n_steps, generator=generator)
     if evening.some is not None and evening.new:
         facts["share_slept"] = gates.noise_share(evening.some, state, seen=evening.seen, new=evening.new)
     return _level(evening, _settle(evening, state, facts), facts), facts
+
+
+def _sleep(evening: Evening, facts: Facts, *, n_steps: int, generator: np.random.Generator) -> HeadState:
+    """Stage A; notes in `facts` what it did."""
+    head, state, config, inputs = evening.head, evening.trained, evening.config, evening.inputs
+    is_given = config.inc is not None and config.dec is not None  # then nothing reads the depth
+    depth, told = (UNMEASURED, {}) if is_given else depth_of(config.depth, evening.mean, inputs)
+    facts["skipped"].update(told.pop("skipped", {}))
+    facts.update(told, engine=config.engine, strength=depth)
+    if config.engine == "closed_form":
+        removal = [depth * share for share in by_depth(config.depression, len(head.layers))]
+        inhibited = inhibit(state, torch.from_numpy(evening.mean).to(state.weights[0]), removal)
+        facts.update(fractions=inhibited.fractions, answers=inhibited.answers)
+        if any(inhibited.fractions):
+            return inhibited.state
+        facts["skipped"]["replay"] = NOTHING_EXCITED
+        return state
+    from src_plugin.replaying import replay  # here, because it imports Numba
+
+    slept, spent = replay(
+        head, state, evening.mean, config,
+        n_steps=n_steps, depth=depth, generator=generator, inputs=inputs, is_first=not evening.old,
+    )  # fmt: skip
+    facts["skipped"].update(spent.pop("skipped"))
+    facts.update(spent)
+    return slept
 
 
 def _settle(evening: Evening, slept: HeadState, facts: Facts) -> HeadState:

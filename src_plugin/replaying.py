@@ -1,4 +1,4 @@
-"""Stage A as a simulation: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
+"""Stage A as a simulation: calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig
-from src_plugin.depth import UNMEASURED, measured_depth, variation
 from src_plugin.errors import warn_user
 from src_plugin.head import Head, HeadState
 from src_plugin.kernel import simulate
@@ -32,6 +31,7 @@ def replay(
     config: SleepConfig,
     *,
     n_steps: int,
+    depth: float,
     generator: np.random.Generator,
     inputs: Tensor | None,
     is_first: bool = False,
@@ -44,9 +44,10 @@ def replay(
         mean: Mean of the head's inputs, shape (n_0,), 0 or more.
         config: How to sleep.
         n_steps: Length, in steps.
+        depth: Factor on measured step sizes.
         generator: The only source of randomness.
-        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains, for the
-            depth, and for the first gate.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains and for
+            the first gate.
         is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
 
     Returns:
@@ -58,12 +59,11 @@ def replay(
     device, trained = trained.device, trained.to("cpu")  # where the kernel runs
     inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
     spent: dict[str, Any] = {"steps": n_steps, "skipped": {}}
-    strength = _depth(config, mean, inputs, spent)
     probability = spike_probability(mean, config)
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
     rule: Rule = calibrate(
-        head, fell_asleep, probability, config, n_steps=n_steps, strength=strength, generator=generator, inputs=inputs
+        head, fell_asleep, probability, config, n_steps=n_steps, strength=depth, generator=generator, inputs=inputs
     )
     weights: list[Any] = [w.numpy() for w in fell_asleep.weights]
     potentials: list[Any] | None = None
@@ -93,7 +93,6 @@ def replay(
             "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
         )
     spent |= {
-        "strength": strength,
         "spikes": [int(c.sum()) for c in counts],
         "rates": [float(c.mean() / n_steps) for c in counts],
         "scales": list(rule.scales),
@@ -111,19 +110,6 @@ def replay(
         else:
             slept, spent["kept_fraction"] = keep_first(head, trained, slept, inputs)
     return slept.to(device), spent
-
-
-def _depth(config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None, spent: dict[str, Any]) -> float:
-    """Return the factor on measured step sizes; notes in `spent` what it was measured from."""
-    if config.depth is not None:
-        return config.depth
-    if config.inc is not None and config.dec is not None:
-        return UNMEASURED  # nothing reads it
-    if inputs is None or len(inputs) < 2:
-        spent["skipped"]["depth by inputs"] = f"no inputs of the current experience were given; it is {UNMEASURED}"
-        return UNMEASURED
-    spent["input_variation"] = variation(inputs, mean)
-    return measured_depth(spent["input_variation"])
 
 
 def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:

@@ -20,7 +20,7 @@ class SleepReport:
         fractions: In closed form: part of each excited unit's answer to the mean input that was removed, (L).
         answers: In closed form: the mean over units of that answer before, (L).
         steps: Steps of a simulated sleep.
-        strength: Depth of a simulated sleep: the factor on measured step sizes.
+        strength: Depth of the sleep: the factor on how far weights may move.
         input_variation: Mean squared distance of inputs from the mean input, relative to the squared norm of that; the
             depth was measured from it.
         spikes: Spikes per unit layer, the inputs first, (L+1).
@@ -113,7 +113,9 @@ class SleepReport:
             )
         if self.fractions:
             parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
-            lines.append(f"  sleep   in closed form: units answer the mean input less by {parts}, layer by layer")
+            lines.append(
+                f"  sleep   in closed form, depth {self.strength:.2g}: units answer the mean input less by {parts}, layer by layer"
+            )
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
             lines.append(
