@@ -113,9 +113,8 @@ class SleepReport:
             )
         if self.fractions:
             parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
-            lines.append(
-                f"  sleep   in closed form, depth {self.strength:.2g}: units answer the mean input less by {parts}, layer by layer"
-            )
+            how = f"in closed form, depth {self.strength:.2g}"
+            lines.append(f"  sleep   {how}: units answer the mean input less by {parts}, layer by layer")
         if self.rates:
             rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
             lines.append(
