@@ -21,6 +21,9 @@ from torch import Tensor
 from src_plugin.errors import StimulusError
 from src_plugin.head import HeadState
 
+DEPTH = 0.25
+"""Of a night in closed form: between 0.2 and 0.3 is as good as any depth that is measured, and better on columns."""
+
 
 @dataclass(frozen=True)
 class Inhibited:

@@ -64,8 +64,8 @@ class SleepConfig:
         potentiation: Potentiation over a whole sleep of a unit firing at its target rate, in standard deviations of
             the layer's weights, before `depth`. Used where `inc` is None.
         depression: The same for depression, in closed form, too. Used where `dec` is None.
-        depth: Factor on `potentiation` and `depression`. None measures it on inputs of the head: see
-            `src_plugin.depth`.
+        depth: Factor on `potentiation` and `depression`. None is 0.25 in closed form; a simulated sleep measures it on
+            inputs of the head then, see `src_plugin.depth`.
         replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced

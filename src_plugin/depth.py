@@ -1,4 +1,4 @@
-"""How deep `auto` sleeps: as deep as the inputs of the head differ from the mean that its stimulus is drawn from.
+"""How deep a simulated sleep is: as deep as inputs of the head differ from the mean that its stimulus is drawn from.
 
 Sleep changes a unit's answer along the mean input. Where every input resembles the mean, as small grey images do, that
 is a large part of the answer to each of them; where inputs hardly resemble it, as features of a deep network do, it is

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from src_plugin import gates, settling
-from src_plugin.closed_form import inhibit
+from src_plugin.closed_form import DEPTH, inhibit
 from src_plugin.config import SleepConfig, by_depth
-from src_plugin.depth import UNMEASURED, depth_of
 from src_plugin.head import Head, HeadState
 from src_plugin.probing import Probe
 
@@ -109,15 +108,13 @@ def pass_night(
 
 def _sleep(evening: Evening, facts: Facts, *, n_steps: int, generator: np.random.Generator) -> HeadState:
     """Stage A; notes in `facts` what it did."""
-    head, state, config, inputs = evening.head, evening.trained, evening.config, evening.inputs
-    is_given = config.inc is not None and config.dec is not None  # then nothing reads the depth
-    depth, told = (UNMEASURED, {}) if is_given else depth_of(config.depth, evening.mean, inputs)
-    facts["skipped"].update(told.pop("skipped", {}))
-    facts.update(told, engine=config.engine, strength=depth)
+    head, state, config = evening.head, evening.trained, evening.config
+    facts["engine"] = config.engine
     if config.engine == "closed_form":
+        depth = DEPTH if config.depth is None else config.depth
         removal = [depth * share for share in by_depth(config.depression, len(head.layers))]
         inhibited = inhibit(state, torch.from_numpy(evening.mean).to(state.weights[0]), removal)
-        facts.update(fractions=inhibited.fractions, answers=inhibited.answers)
+        facts.update(strength=depth, fractions=inhibited.fractions, answers=inhibited.answers)
         if any(inhibited.fractions):
             return inhibited.state
         facts["skipped"]["replay"] = NOTHING_EXCITED
@@ -126,7 +123,7 @@ def _sleep(evening: Evening, facts: Facts, *, n_steps: int, generator: np.random
 
     slept, spent = replay(
         head, state, evening.mean, config,
-        n_steps=n_steps, depth=depth, generator=generator, inputs=inputs, is_first=not evening.old,
+        n_steps=n_steps, generator=generator, inputs=evening.inputs, is_first=not evening.old,
     )  # fmt: skip
     facts["skipped"].update(spent.pop("skipped"))
     facts.update(spent)

@@ -1,4 +1,4 @@
-"""Stage A as a simulation: calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
+"""Stage A as a simulation: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from src_plugin.calibration import Rule, calibrate
 from src_plugin.config import SleepConfig
+from src_plugin.depth import UNMEASURED, depth_of
 from src_plugin.errors import warn_user
 from src_plugin.head import Head, HeadState
 from src_plugin.kernel import simulate
@@ -31,7 +32,6 @@ def replay(
     config: SleepConfig,
     *,
     n_steps: int,
-    depth: float,
     generator: np.random.Generator,
     inputs: Tensor | None,
     is_first: bool = False,
@@ -44,10 +44,9 @@ def replay(
         mean: Mean of the head's inputs, shape (n_0,), 0 or more.
         config: How to sleep.
         n_steps: Length, in steps.
-        depth: Factor on measured step sizes.
         generator: The only source of randomness.
-        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains and for
-            the first gate.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains, for the
+            depth, and for the first gate.
         is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
 
     Returns:
@@ -58,7 +57,9 @@ def replay(
     """
     device, trained = trained.device, trained.to("cpu")  # where the kernel runs
     inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
-    spent: dict[str, Any] = {"steps": n_steps, "skipped": {}}
+    is_given = config.inc is not None and config.dec is not None  # then nothing reads the depth
+    depth, told = (UNMEASURED, {}) if is_given else depth_of(config.depth, mean, inputs)
+    spent: dict[str, Any] = {"steps": n_steps, "strength": depth, "skipped": {}, **told}
     probability = spike_probability(mean, config)
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])

@@ -16,14 +16,14 @@ from benchmarks.environment import commit, hardware, versions
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Asleep, Night, NightWatch, pass_again, simulate_again
 from benchmarks.explain.predicting import predict
-from benchmarks.explain.stages import SIMULATED, TITLES, replaced
+from benchmarks.explain.stages import DEFAULT, SIMULATED, TITLES, replaced
 from benchmarks.measuring import measure
 from benchmarks.metrics import pooled_accuracy
 from benchmarks.models import LOSSES, build_model, build_optimizer
 from benchmarks.records import finite
 from benchmarks.runner import SeenClasses, seed_everything
 from benchmarks.streams import Stream, build_stream
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import by_depth
 from src_plugin.errors import ConfigError
 from src_plugin.head import HeadState
 from src_plugin.stimulus import spike_probability
@@ -193,7 +193,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
         **told,
         "steps": asleep.n_steps,
         "rates": asleep.rule["rates"],
-        "removal": {"night": removal, "default": SleepConfig().removal},
+        "removal": {"night": removal, "default": DEFAULT},
         "layers": _layers(night, asleep),
         "accuracy": {name: found[name] for name in states},
     }

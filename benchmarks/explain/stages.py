@@ -9,9 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin.closed_form import inhibit
+from src_plugin.closed_form import DEPTH, inhibit
 from src_plugin.config import SleepConfig, by_depth
 from src_plugin.head import HeadState
+
+DEFAULT = tuple(DEPTH * share for share in SleepConfig().depression)
+"""The removal of `auto`: first layer, layers between, output layer."""
 
 Again = Callable[[HeadState, NDArray[np.float64]], HeadState]
 Update = list[Tensor]
@@ -82,7 +85,7 @@ def replaced(
     states["uniform_stimulus"] = again(trained, np.full_like(mean, mean.mean()))
 
     n_layers, centre = len(trained.weights), torch.from_numpy(mean).to(trained.weights[0])
-    states["closed_form"] = inhibit(trained, centre, by_depth(SleepConfig().removal, n_layers)).state
+    states["closed_form"] = inhibit(trained, centre, by_depth((DEFAULT[0], DEFAULT[1], DEFAULT[2]), n_layers)).state
     if removal is not None:
         states["closed_form_alike"] = inhibit(trained, centre, removal).state
     whole = inhibit(trained, centre, [1.0] * n_layers).state
