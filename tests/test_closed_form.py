@@ -18,6 +18,10 @@ W, X = [[1.0, 1.0], [1.0, -1.0]], [3.0, 1.0]
 STD = math.sqrt(3 / 4)
 HALF = 3 / 4 / STD * math.log(2)  # this removal takes one half
 
+# A second layer of W gets [4, 2]: W x = [6, 2], of mean 4, and sum(x) = 6. A third gets [6, 2]: W x = [8, 4], of mean
+# 6, and sum(x) = 8. With these removals all three have k = removal * STD * sum(x) / mean(W x) = log(2).
+LOG_2 = [HALF, 4 / 6 / STD * math.log(2), 6 / 8 / STD * math.log(2)]
+
 
 def state(*weights, biases=None, dtype=torch.float64):
     tensors = tuple(torch.tensor(w, dtype=dtype) for w in weights)
@@ -75,15 +79,58 @@ def test_units_that_the_mean_does_not_excite_stay_as_they_are():
     assert_allclose(after[0], 1 - found.fractions[0] * 4 / 4)
 
 
-def test_a_layer_gets_what_the_one_below_answered_before_its_own_sleep():
-    # x = [4, 2] there, whatever was taken below: W x = [6, 2], of mean 4, and sum(x) = 6, so f is
-    # 1 - exp(-removal * STD * 6 / 4); for one half, [6, 2] / 2 / 6 = [1/2, 1/6] off the rows.
-    half = 4 / 6 / STD * math.log(2)
-    for below in (0.0, HALF, 100.0):
-        found = inhibit(state(W, W), mean(*X), [below, half])
-        assert found.fractions[1] == pytest.approx(0.5)
-        assert found.answers == [3.0, 4.0]
-        assert_allclose(found.state.weights[1], [[0.5, 0.5], [1 - 1 / 6, -1 - 1 / 6]])
+# What is taken of the first layer -> f / k there.
+BELOW = {"nothing": (0.0, 1.0), "one half": (HALF, 1 / 2 / math.log(2)), "all": (100.0, 1 / (100 * STD * 4 / 3))}
+
+
+@pytest.mark.parametrize(("below", "driven"), BELOW.values(), ids=BELOW)
+def test_a_layer_gets_what_the_one_below_answered_before_its_own_sleep(below, driven):
+    # x = [4, 2] there, whatever was taken below; for one half, [6, 2] / 2 / 6 = [1/2, 1/6] off the rows.
+    found = inhibit(state(W, W), mean(*X), [below, LOG_2[1] / driven])
+    assert found.fractions[1] == pytest.approx(0.5)
+    assert found.answers == [3.0, 4.0]
+    assert_allclose(found.state.weights[1], [[0.5, 0.5], [1 - 1 / 6, -1 - 1 / 6]])
+
+
+def test_later_layers_are_driven_less_and_less():
+    # With the same k everywhere, each exponent is the fraction below: 1/2, then 1 - exp(-1/2), ...
+    found = inhibit(state(W, W, W), mean(*X), LOG_2)
+    assert found.answers == [3.0, 4.0, 6.0]
+    second = 1 - math.exp(-1 / 2)
+    assert found.fractions == pytest.approx([1 / 2, second, 1 - math.exp(-second)])
+    # Twice as fast in the third: its exponent is k_3 * f_2 / k_2 = 2 * f_2.
+    faster = inhibit(state(W, W, W), mean(*X), [*LOG_2[:2], 2 * LOG_2[2]])
+    assert faster.fractions == pytest.approx([1 / 2, second, 1 - math.exp(-2 * second)])
+
+
+def test_a_layer_that_takes_nothing_drives_the_next_as_long_as_it_is_driven_itself():
+    first, _, third = LOG_2
+    before = state(W, W, W)
+    found = inhibit(before, mean(*X), [first, 0.0, third])
+    assert found.fractions == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
+    assert same_bits(found.state.weights[1], before.weights[1])
+    # Equal weights have a standard deviation of 0, and take nothing either: [4, 2] becomes [6, 6], W x = [12, 0].
+    found = inhibit(state(W, [[1.0, 1.0], [1.0, 1.0]], W), mean(*X), [first, 1.0, 6 / 12 / STD * math.log(2)])
+    assert found.fractions == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
+    # Below it nothing falls: the third is driven for the whole night.
+    found = inhibit(before, mean(*X), [0.0, 0.0, third])
+    assert found.fractions == pytest.approx([0.0, 0.0, 1 / 2])
+
+
+def test_it_is_where_a_night_in_small_steps_ends():
+    # All layers at once, in steps of 1 / n: each layer gets what the one below answers by then, and loses k times what
+    # it answers to that, along (1, ..., 1) / sum(x), x its input in the evening.
+    n, before = 5_000, state(W, W, W)
+    ends = [torch.tensor(w, dtype=torch.float64) for w in (W, W, W)]
+    for _ in range(n):
+        x = mean(*X)
+        for weight, k, total in zip(ends, (math.log(2), 1.5, 0.8), (4, 6, 8), strict=True):
+            answer = (weight @ x).relu()
+            weight -= (k / n * answer / total)[:, None]
+            x = answer
+    removal = [r * k / math.log(2) for r, k in zip(LOG_2, (math.log(2), 1.5, 0.8), strict=True)]
+    for weight, end in zip(inhibit(before, mean(*X), removal).state.weights, ends, strict=True):
+        assert_allclose(weight, end, rtol=0, atol=2e-4)
 
 
 def test_however_much_is_to_be_removed_no_answer_changes_its_sign():

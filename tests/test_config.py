@@ -14,7 +14,6 @@ NAN, INF = math.nan, math.inf
 SIMULATED = {"engine": "simulated"}
 
 REFUSED = {
-    "removal": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF), (0.1,) * 4],
     "steps": [-1, 1.5, True, None, "800", (), (3, -1), (3, 1.5), NAN],
     "steps_growth": [-1, 0.5, True, None],
     "input_spikes": [0, -1.0, NAN, INF, None, "32", True],
@@ -30,8 +29,8 @@ REFUSED = {
     "target_rates": [(0.1, 0.1), 0.1, None, (0.0, 0.1, 0.1), (0.1, 1.0, 0.1), (0.1, 0.1, NAN), (0.1,) * 4],
     "inc": [-0.1, NAN, INF, (), (0.1, -0.1), (0.1, None), "0.1", True],
     "dec": [-0.1, NAN, INF, (), (0.1, -0.1), (0.1, None), "0.1", True],
-    "potentiation": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
-    "depression": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF)],
+    "potentiation": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF), (0.1,) * 4],
+    "depression": [0.1, None, (0.1, 0.1), (0.1, 0.1, -0.1), (0.1, 0.1, INF), (0.1,) * 4],
     "depth": [-0.1, NAN, INF, "deep", True],
     "normalise": [1, 0, None, "yes"],
     "replay": [1, None],
@@ -52,7 +51,8 @@ CHOICES = {  # field -> a slip, and what was meant
 
 ACCEPTED = {
     "no sleep": {"steps": 0},
-    "nothing is taken": {"removal": (0, 0.0, 0)},
+    "nothing is taken": {"depression": (0, 0.0, 0)},
+    "a depth of nothing": {"depth": 0},
     "a first night awake": {"steps": (0, 30000)},
     "no leak": {**SIMULATED, "decay": 1},
     "as many spikes as inputs": {**SIMULATED, "input_share": 1},
@@ -98,7 +98,6 @@ IDLE = {
     "steps_growth": 100, "input_spikes": 16.0, "input_share": 1.0, "max_rate": 64.0, "dt": 0.002, "patch": 11,
     "decay": 0.9, "gate_width": 0.001, "inhibition": 0.5, "gain": 2.0, "normalise": True, "thresholds": (1.0,),
     "target_rates": (0.1, 0.1, 0.1), "inc": 0.1, "dec": 0.1, "potentiation": (0.0, 0.0, 0.0),
-    "depression": (0.1, 0.1, 0.1), "depth": 0.5,
 }  # fmt: skip
 
 
@@ -113,6 +112,12 @@ def test_what_only_a_simulation_reads_is_refused_without_one(name, value):
     said = f"SleepConfig({name}={value!r}): only a simulated sleep reads {name}; add engine='simulated'"
     assert str(refusal.value) == said
     assert getattr(SleepConfig(**SIMULATED, **{name: value}), name) == value
+
+
+@pytest.mark.parametrize(("name", "value"), [("depression", (0.1, 0.2, 0.3)), ("depth", 0.5)])
+@pytest.mark.parametrize("engine", ["closed_form", "simulated"])
+def test_both_engines_read_how_much_is_taken(engine, name, value):
+    assert getattr(SleepConfig(engine=engine, **{name: value}), name) == value
 
 
 def test_what_only_a_simulation_reads_may_be_named_if_it_is_as_it_would_be():
@@ -139,16 +144,16 @@ def test_a_refusal_is_a_value_error_and_one_of_ours():
 
 
 def test_a_config_cannot_be_changed_and_can_be_a_key():
-    config = SleepConfig(steps=[1, 2], removal=[0.1] * 3)
+    config = SleepConfig(steps=[1, 2], depression=[0.1] * 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.steps = 3
-    assert {config: "found"}[SleepConfig(steps=(1, 2), removal=(0.1,) * 3)] == "found"
+    assert {config: "found"}[SleepConfig(steps=(1, 2), depression=(0.1,) * 3)] == "found"
 
 
 def test_lists_become_tuples():
     # YAML and JSON have no tuples.
     lists = {"steps": [5, 6], "thresholds": [1.0], "target_rates": [0.1] * 3, "inc": [0.1], "dec": [0.2]}
-    triples = dict.fromkeys(("removal", "potentiation", "depression"), [0.1] * 3)
+    triples = dict.fromkeys(("potentiation", "depression"), [0.1] * 3)
     config = SleepConfig(**SIMULATED, **lists, **triples)
     for name in (*lists, *triples):
         assert isinstance(getattr(config, name), tuple), name

@@ -83,11 +83,9 @@ def test_without_classes_it_says_which_argument_is_missing(name, why):
     assert changed(layer, state) == []
 
 
-OUTPUT = {"removal": (0.0, 0.0, 0.07)}  # a head of one layer is an output layer
-
 ASKED = {
-    "gate off": SleepConfig(hidden_gate=False, **OUTPUT),
-    "no levelling": SleepConfig(level=False, **OUTPUT),
+    "gate off": SleepConfig(hidden_gate=False),
+    "no levelling": SleepConfig(level=False),
     "gate off, simulated": SleepConfig(engine="simulated", hidden_gate=False),
     "no levelling, simulated": SleepConfig(engine="simulated", level=False),
     "pure": SleepConfig.preset("src_only"),

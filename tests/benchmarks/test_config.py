@@ -253,7 +253,7 @@ def test_the_hash_follows_what_can_move_a_number_and_nothing_else(tiny: RunConfi
     assert _hash(same, "naive") == _hash(tiny, "naive")
     assert _hash(tiny, "joint") != _hash(tiny, "naive")
     assert _hash(changed(training={"lr": 0.051}), "naive") != _hash(tiny, "naive")
-    deeper = changed(sleep={"set": {"removal": [0.4, 0.1, 0.0]}})
+    deeper = changed(sleep={"set": {"depth": 0.4}})
     assert _hash(deeper, "naive+src") != _hash(tiny, "naive+src")
     assert _hash(deeper, "naive") == _hash(tiny, "naive")  # naive does not sleep
 
@@ -272,11 +272,14 @@ def test_only_the_settings_a_strategy_reads_are_part_of_its_hash(tiny: RunConfig
 @pytest.mark.parametrize(
     ("strategy", "sleep", "idle"),
     [
-        ("naive+settle", {}, {"removal": [0.5, 0.5, 0.5]}),
-        ("naive+simulated", {}, {"removal": [0.5, 0.5, 0.5]}),
-        ("naive+src", {"preset": "paper/split_mnist"}, {"depth": 0.9, "target_rates": [0.1, 0.1, 0.1]}),
+        ("naive+settle", {}, {"depression": [0.5, 0.5, 0.5], "depth": 0.9}),
+        (
+            "naive+src",
+            {"preset": "paper/split_mnist"},
+            {"depth": 0.9, "depression": [0.5, 0.5, 0.5], "target_rates": [0.1, 0.1, 0.1]},
+        ),
     ],
-    ids=["no sleep itself", "a simulated sleep", "published steps and thresholds"],
+    ids=["no sleep itself", "published steps and thresholds"],
 )
 def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
     tiny: RunConfig, strategy: str, sleep: dict, idle: dict
@@ -294,14 +297,14 @@ def test_every_number_that_a_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
     came_later_and_are_as_then = {"new_classes_gate", "hidden_gate"}
     known = SleepConfig().to_dict().keys() - came_later_and_are_as_then
     assert closed.keys() == known - set(SIMULATION)
-    assert simulated.keys() == known - {"engine", "removal"}
+    assert simulated.keys() == known - {"engine"}
 
 
 def test_records_of_a_time_when_every_sleep_was_simulated_are_those_of_a_config_today(tiny: RunConfig) -> None:
     then = SleepSection(set={"engine": "simulated", "input_share": 1.0})
     sleep = resolve(tiny.model_copy(update={"sleep": then}), "naive+src")["sleep"]
     assert sleep["changed"] == []
-    assert not {"engine", "input_share", "removal"} & sleep["numbers"].keys()
+    assert not {"engine", "input_share"} & sleep["numbers"].keys()
     assert {"depth", "input_spikes", "target_rates"} <= sleep["numbers"].keys()
 
 

@@ -123,7 +123,7 @@ def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:
 
 
 def test_suffixes_leave_out_what_they_say_and_nothing_else() -> None:
-    given = {"removal": (0.2, 0.1, 0.0)}
+    given = {"depression": (0.2, 0.1, 0.0), "depth": 0.4}
     assert sleep_of("naive+settle", SleepConfig(**given)) == SleepConfig(**given, replay=False)
     assert sleep_of("naive+level", SleepConfig(**given)) == SleepConfig(**given, replay=False, settle=False)
     assert sleep_of("naive+src", SleepConfig(**given)) == SleepConfig(**given)
