@@ -8,6 +8,7 @@ import torch
 
 from models import changed, copies
 from sleep_samples import MEAN, PURE, QUICK, SIMULATED, SIZES, night, trained
+from src_plugin.closed_form import inhibit
 from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.finding import find_head
@@ -52,15 +53,15 @@ def test_the_report_counts_the_spikes_of_every_layer():
 
 def test_the_report_of_a_sleep_in_closed_form_says_what_was_taken_of_which_answers():
     model, _ = trained()
-    answers = find_head(model, head="").read().weights[0] @ torch.from_numpy(MEAN).float()
+    state, mean = find_head(model, head="").read(), torch.from_numpy(MEAN).float()
+    taken = inhibit(state, mean, [0.25 * share for share in SleepConfig().depression])
     report = night(model)
-    assert 0 < report.fractions[0] < 1
-    assert report.fractions[0] > report.fractions[1] > report.fractions[2] == 0  # `auto` leaves the output layer
-    assert len(report.answers) == 3
-    assert report.answers[0] == pytest.approx(float(answers.relu().mean()))
+    assert all(0 < fraction < 1 for fraction in report.fractions)
+    assert (report.fractions, report.answers) == (taken.fractions, taken.answers)
+    assert report.answers[0] == pytest.approx(float((state.weights[0] @ mean).relu().mean()))
     assert (report.spikes, report.rates, report.thresholds) == ([], [], [])
     told = ", ".join(f"{fraction:.0%}" for fraction in report.fractions)
-    assert f"in closed form: units answer the mean input less by {told}, layer by layer" in str(report)
+    assert f"in closed form, depth 0.25: units answer the mean input less by {told}, layer by layer" in str(report)
 
 
 def test_the_report_measures_the_change_of_the_weights():

@@ -87,7 +87,10 @@ def test_the_first_gate_has_nothing_to_keep_without_replay():
 IDLE = {"old_classes": "there are no earlier classes", "new_classes": "it is not known which classes are new"}
 
 
-@pytest.mark.parametrize("config", [SleepConfig(replay=False), simulated(depth=0.0)], ids=["no replay", "depth 0"])
+STILL = {"no replay": SleepConfig(replay=False), "depth 0": SleepConfig(depth=0.0), "simulated": simulated(depth=0.0)}
+
+
+@pytest.mark.parametrize("config", STILL.values(), ids=STILL)
 @pytest.mark.parametrize(("missing", "why"), IDLE.items())
 def test_a_night_in_which_nothing_could_be_done_is_no_sleep(config, missing, why):
     model, before = trained()
@@ -175,9 +178,10 @@ def test_a_sleep_is_as_deep_as_it_is_told_to_be():
     assert part.dec == pytest.approx([0.5 * d for d in full.dec])
 
 
-def test_at_depth_0_the_head_settles_and_levels_all_the_same():
-    report = night(*trained(), simulated(steps=120, depth=0.0))
-    assert (report.decision, report.spikes, report.steps) == ("slept", [], 0)
+@pytest.mark.parametrize("engine", ["closed_form", "simulated"])
+def test_at_depth_0_the_head_settles_and_levels_all_the_same(engine):
+    report = night(*trained(), SleepConfig(engine=engine, steps=120, depth=0.0))
+    assert (report.decision, report.spikes, report.fractions, report.steps) == ("slept", [], [], 0)
     assert report.skipped == {"replay": "its depth is 0"}
     assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
 

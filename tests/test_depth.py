@@ -1,10 +1,14 @@
-"""How deep a simulated `auto` sleeps, from how much inputs differ from their mean."""
+"""How deep a sleep is: what it is told, or a constant; simulated, from how much inputs differ from their mean."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from sleep_samples import MEAN, QUICK, simulated, trained
+from src_plugin.closed_form import DEPTH
+from src_plugin.config import SleepConfig
 from src_plugin.consolidation import sleep
 from src_plugin.depth import DEEPEST, PER_VARIATION, UNMEASURED, measured_depth, variation
 
@@ -76,5 +80,19 @@ def test_nothing_is_measured_where_nothing_is_asked_for(changes):
 
 def test_a_sleep_in_closed_form_measures_no_depth():
     report = depth_of(QUICK, INPUTS)
-    assert (report.engine, report.input_variation) == ("closed_form", None)
+    assert (report.engine, report.strength, report.input_variation) == ("closed_form", DEPTH, None)
     assert "depth by inputs" not in report.skipped
+    without = depth_of(QUICK, None)
+    assert (without.strength, without.fractions) == (DEPTH, report.fractions)
+    assert "depth by inputs" not in without.skipped
+
+
+def test_a_sleep_in_closed_form_takes_depth_times_depression():
+    whole, twice, other = (
+        depth_of(SleepConfig(depth=depth, depression=depression), INPUTS)
+        for depth, depression in ((0.2, (0.4, 0.2, 0.1)), (0.4, (0.2, 0.1, 0.05)), (0.4, (0.4, 0.2, 0.1)))
+    )
+    assert (whole.strength, twice.strength) == (0.2, 0.4)
+    assert whole.fractions == twice.fractions
+    # The first layer's exponent is proportional to the depth.
+    assert math.log1p(-other.fractions[0]) == pytest.approx(2 * math.log1p(-whole.fractions[0]))

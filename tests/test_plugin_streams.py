@@ -7,7 +7,7 @@ from torch import nn
 
 from models import changed, copies, global_states
 from plugin_samples import PURE, build, decisions, digits_by_task, digits_stream, own, train
-from src_plugin import consolidation
+from src_plugin import binary_noise
 from src_plugin.binary_noise import N_NOISE, N_SHORT
 from src_plugin.config import SleepConfig
 from src_plugin.errors import HeadNotFoundError
@@ -133,8 +133,8 @@ def test_classes_that_come_back_are_balanced_against_those_that_stay_away(prior,
 @pytest.mark.parametrize(("epochs", "n"), [(1, N_SHORT), (30, N_NOISE)])
 def test_less_binary_noise_is_drawn_after_a_short_training(monkeypatch, epochs, n):
     drawn = []
-    real = consolidation.draw_binary_noise
-    monkeypatch.setattr(consolidation, "draw_binary_noise", lambda *_, **how: drawn.append(how["n"]) or real(*_, **how))
+    real = binary_noise.draw_binary_noise
+    monkeypatch.setattr(binary_noise, "draw_binary_noise", lambda *_, **how: drawn.append(how["n"]) or real(*_, **how))
     run(SRCPlugin(SleepConfig(noise="binary")), digits_stream((0, 1), (2, 3)), train_epochs=epochs)
     assert drawn == [n]
 

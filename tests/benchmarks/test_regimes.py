@@ -169,6 +169,8 @@ def test_the_matrices_of_the_laboratory_can_be_read(file: str) -> None:
     assert all({"naive", "naive+settle", "naive+src"} <= cell.strategies.keys() for cell in matrix.cells)
 
 
+# The matrix says which sleep its records are of; the configs have the default of today.
+OF_THEN = "sleep.set={engine: simulated, input_share: 1.0, noise: binary, prior: equal}"
 SAME = {"sgd_1200": "split_mnist.yaml", "simple_mlp_adam": "split_mnist_simple_mlp.yaml"}
 
 
@@ -176,8 +178,21 @@ SAME = {"sgd_1200": "split_mnist.yaml", "simple_mlp_adam": "split_mnist_simple_m
 @pytest.mark.parametrize("strategy", ["naive", "naive+src", "joint"])
 def test_a_regime_that_is_also_a_config_is_the_same_run(regime: str, file: str, strategy: str) -> None:
     (cell,) = load_matrix(CONFIGS / "regimes.yaml").select(regimes=[regime], datasets=["mnist"]).cells
-    config = load_config(CONFIGS / file)
+    config = load_config(CONFIGS / file, changes=[OF_THEN])
     assert config_hash(resolve(cell.config, strategy)) == config_hash(resolve(config, strategy))
+
+
+@pytest.mark.parametrize("name", ["regimes", "rehearsal"])
+def test_records_of_the_matrices_keep_their_names(name: str) -> None:
+    folder = CONFIGS.parent / "benchmarks" / "results" / name
+    checked = set()
+    for cell in load_matrix(CONFIGS / f"{name}.yaml").cells:
+        for strategy in cell.strategies:
+            names = [path.stem for path in (folder / cell.config.name / strategy).glob("seed*.json")]
+            if names:
+                assert {stem.split("-")[-1] for stem in names} >= {config_hash(resolve(cell.config, strategy))}
+                checked.add(strategy)
+    assert {"naive", "naive+src"} <= checked
 
 
 def test_a_config_is_sent_to_the_command_that_runs_it_and_a_matrix_to_its_own() -> None:
