@@ -58,6 +58,7 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         `docs/closed_form.md`; the rule is that of Tadros et al. 2022, Nat. Commun. 13:7742, Algorithm 1.
 
     Example:
+        >>> import torch
         >>> state = HeadState((torch.tensor([[1.0, 0.0], [0.0, -1.0]]),), (None,))
         >>> inhibited = inhibit(state, torch.tensor([0.5, 0.5]), [0.5])
         >>> inhibited.fractions  # 1 - exp(-0.5 * 0.7071 * 1.0 / 0.25)

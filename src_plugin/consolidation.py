@@ -189,7 +189,7 @@ def sleep_head(
     if evening.some is None:
         recall = None  # pure, or nothing to balance: then there is nothing to judge, either
     shallow = gates.no_hidden_units(config, n_layers=len(head.layers))
-    sleeps = config.depth != 0
+    sleeps = config.depth != 0 or (config.inc is not None and config.dec is not None)  # given steps have no depth
     reason = _why_sleep(config, new=new_classes, old=old_classes)
     judge = None
     if samples is not None and recall is not None and config.rehearsal_gate:
@@ -233,7 +233,8 @@ def sleep_head(
     state, done = passed
     facts["skipped"].update(done.pop("skipped"))
     if state is trained:
-        return SleepReport("awake", f"nothing was done: {NOTHING_EXCITED}", **facts, seconds=_since(started))
+        why = facts["skipped"].get("replay", NOTHING_EXCITED)
+        return SleepReport("awake", f"nothing was done: {why}", **facts, seconds=_since(started))
     facts.update(done)
     facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
     facts["weight_change"] = [

@@ -117,7 +117,7 @@ def _sleep(evening: Evening, facts: Facts, *, n_steps: int, generator: np.random
         facts.update(strength=depth, fractions=inhibited.fractions, answers=inhibited.answers)
         if any(inhibited.fractions):
             return inhibited.state
-        facts["skipped"]["replay"] = NOTHING_EXCITED
+        facts["skipped"]["replay"] = NOTHING_EXCITED if any(removal) else "its depression is 0"
         return state
     from src_plugin.replaying import replay  # here, because it imports Numba
 
