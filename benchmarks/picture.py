@@ -175,7 +175,7 @@ def _panel(axis: Axes, name: str, group: list[Record], *, joint: float | None) -
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=11, length=3)
     sleep = group[0].config.get("sleep") or {}
-    axis.set_title(f"{name}  ({sleep_label(sleep)})" if sleep else name, fontsize=13, loc="left")
+    axis.set_title(f"{name}  ({sleep_label(sleep)})" if sleep else name, fontsize=12, loc="left")
 
 
 def _line(axis: Axes, x: NDArray[np.float64], values: NDArray[np.float64], *, colour: str, width: float) -> None:

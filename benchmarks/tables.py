@@ -117,7 +117,7 @@ def sleep_label(sleep: Mapping[str, Any]) -> str:
     """Return what a sleep was: the preset of a paper by its name, any other by the stages that were on; "" without."""
     numbers, preset = sleep.get("numbers"), str(sleep.get("preset", ""))
     if numbers and not preset.startswith("paper/"):
-        sleep_itself = "SRC in closed form" if numbers.get("engine") == "closed_form" else "SRC"
+        sleep_itself = "closed form" if numbers.get("engine") == "closed_form" else "SRC"
         named = (("replay", sleep_itself), ("settle", "settle"), ("level", "level"))
         stages = [label for key, label in named if numbers[key]]
         preset = f"{sleep_itself} only" if stages == [sleep_itself] else " + ".join(stages)

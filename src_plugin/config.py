@@ -70,7 +70,7 @@ class SleepConfig:
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
-        level: Stage C: even the outputs until noise makes all seen classes win equally often.
+        level: Stage C: even the outputs until noise gives each seen class its share, see `prior`.
         noise: What stages B and C show the head: "gaussian" noise (`src_plugin.noise`), or "binary" as it was before
             (`src_plugin.binary_noise`).
         prior: Which share of that noise each class is to win: that of its images among all ("counts"), or all the same

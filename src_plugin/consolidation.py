@@ -73,10 +73,10 @@ def sleep(
             share of the noise. None gives all classes the same.
         recall: Share of rehearsed samples of old classes that training classified rightly, lately (SRCPlugin takes the
             second half of the last epoch); None without rehearsal. Alone, without samples that judge: nothing happens
-            above a half, and up to it the sleep fades, to settling and levelling only from a quarter on.
+            above a half.
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
-            and levelling has the correlations of the last 300; the depth of sleep, data-based gains and the gate of the
-            first sleep look at all.
+            and levelling has the correlations of the last 300; data-based gains and, in a simulated sleep, its
+            depth and the gate of the first one look at all.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
             they judge the night, by the mean over classes of how many are classified rightly, and undo it if it did not
             rise by a point; if `recall` says that they are known by heart it may fall, the more the fewer different

@@ -104,7 +104,7 @@ def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: t
     """Return the fraction of noise vectors whose largest output, among seen classes, is a new class.
 
     Args:
-        noise: The head, and binary inputs to show it.
+        noise: The head, and noise to show it.
         state: Its parameters.
         seen: Outputs of the classes seen so far.
         new: Those of them that are new.

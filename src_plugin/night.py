@@ -41,7 +41,7 @@ class Evening:
         returned: Those of `new` that came back.
         prior: Share of the noise that each of all seen classes is to win, ascending; their sum is 1.
         why_off: What the report says of stages that the config leaves out.
-        some: The head and binary inputs to tell shares by; None where there is nothing to balance.
+        some: The head and noise to tell shares by; None where there is nothing to balance.
         rest: The head and as many more, which outputs are levelled on besides.
     """
 

@@ -1,8 +1,8 @@
 """After a sleep: settle back towards the weights before the experience, and level the outputs. No data, no labels.
 
-Both ask binary noise, drawn from the mean input, which class wins. Settling looks on the straight line between the
+Both ask noise, drawn around the mean input, which class wins. Settling looks on the straight line between the
 slept weights and those before the experience for the point where new classes win their share; levelling then evens the
-outputs until all seen classes win equally often.
+outputs until each seen class wins its share.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def silence(
     far below that of the old classes as training has put the new ones above, times BELOW.
 
     Args:
-        noise: The head, and binary inputs to show it.
+        noise: The head, and noise to show it.
         before: Parameters before the experience.
         trained: After training.
         seen: Outputs of all classes seen so far.
@@ -133,7 +133,7 @@ def settle(
     """Find the point where noise gives the new classes their share.
 
     Args:
-        noise: The head, and binary inputs to show it.
+        noise: The head, and noise to show it.
         before: Parameters before the experience.
         trained: After training, before sleep.
         slept: After sleep.
@@ -224,7 +224,7 @@ def level(
     Gains go half of the way, in logarithms: whole, they undo what a class with clearer features earned.
 
     Args:
-        noise: The head, and binary inputs to show it, in one part or in several.
+        noise: The head, and noise to show it, in one part or in several.
         state: Its parameters.
         seen: Outputs of the classes seen so far; other outputs are not touched.
         prior: The share that each of them is to win, in that order, of sum 1; None gives all the same.

@@ -1,7 +1,8 @@
 """STRATEGIES: one row per method; a new method is one entry. SUFFIXES: what a name ends in to have it sleep.
 
 "+src" after any name adds Sleep Replay Consolidation as configured; "+simulated" the same with the sleep simulated,
-"+settle" all of it but the sleep, "+level" of that the last stage alone, "+only" nothing but a simulated sleep.
+"+before" `auto` as it was until November 2026, "+settle" all of it but the sleep, "+level" of that the last stage
+alone, "+only" nothing but a simulated sleep.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SUFFIXES: dict[str, dict[str, Any]] = {
     "+src": {},
     "+simulated": {"engine": "simulated"},
-    # `auto` as it was until November 2026
+    # But for rounding; over rehearsal its sleep faded with what was recalled, which it does no more.
     "+before": {"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"},
     "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
     "+level": {"replay": False, "settle": False},  # the outputs balanced, and no weight moved
