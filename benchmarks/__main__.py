@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.yaml_files import BACKBONE, CONFIG, MATRIX, read_mapping
+from benchmarks.configs.yaml_files import BACKBONE, CONFIG, MATRIX, read_mapping
 from src_plugin.errors import SRCError
 
 INTERRUPTED = 130
@@ -191,13 +191,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["kernel"]:  # has options of its own
-        from benchmarks.kernel_speed import main as time_kernel
+        from benchmarks.speed.kernel import main as time_kernel
 
         return int(time_kernel(given[1:]) or 0)
     # Avalanche's quadratic-programming solvers, which nothing here uses, complain at import.
     warnings.filterwarnings("ignore", message="no QP solver found", category=UserWarning)
     if given[:1] == ["overhead"]:
-        from benchmarks.overhead import main as time_overhead
+        from benchmarks.speed.overhead import main as time_overhead
 
         return time_overhead(given[1:])
     options = _parser().parse_args(given)
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console = Console(width=120)
     try:
         _read_files(options)
-        from benchmarks.commands import COMMANDS
+        from benchmarks.cli.commands import COMMANDS
 
         return COMMANDS[options.command](options, console)
     except SRCError as error:

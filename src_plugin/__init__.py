@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from src_plugin.callback import SRCCallback
     from src_plugin.config import SleepConfig
-    from src_plugin.consolidation import sleep
     from src_plugin.errors import SRCError
-    from src_plugin.finding import find_head
+    from src_plugin.head.find import find_head
     from src_plugin.kernel import simulate
+    from src_plugin.night.sleep import sleep
     from src_plugin.plugin import SRCPlugin
     from src_plugin.presets import PRESETS
     from src_plugin.report import SleepReport
@@ -34,9 +34,9 @@ _HOME = {
     "SRCPlugin": "plugin",
     "SleepConfig": "config",
     "SleepReport": "report",
-    "find_head": "finding",
+    "find_head": "head.find",
     "simulate": "kernel",
-    "sleep": "consolidation",
+    "sleep": "night.sleep",
 }
 
 __all__ = [

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.consolidation import sleep_head
-from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, warn_user
-from src_plugin.head import Head
-from src_plugin.night import prepare
+from src_plugin.head.state import Head
+from src_plugin.night.sleep import sleep_head
+from src_plugin.night.stages import prepare
+from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
-from src_plugin.stimulus import as_generator
-from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
+from src_plugin.waking.drift import buffer_message, check_trained, drift_message
+from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer

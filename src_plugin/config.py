@@ -65,14 +65,14 @@ class SleepConfig:
             the layer's weights, before `depth`. Used where `inc` is None.
         depression: The same for depression, in closed form, too. Used where `dec` is None.
         depth: Factor on `potentiation` and `depression`. None is 0.25 in closed form; a simulated sleep measures it on
-            inputs of the head then, see `src_plugin.depth`.
+            inputs of the head then, see `src_plugin.night.depth`.
         replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
             coefficient, the rival that sleep is compared with.
         settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
         level: Stage C: even the outputs until noise gives each seen class its share, see `prior`.
-        noise: What stages B and C show the head: "gaussian" noise (`src_plugin.noise`), or "binary" as it was before
-            (`src_plugin.binary_noise`).
+        noise: What stages B and C show the head: "gaussian" noise (`src_plugin.night.noise`), or "binary" as it was
+            before (`src_plugin.night.binary_noise`).
         prior: Which share of that noise each class is to win: that of its images among all ("counts"), or all the same
             ("equal"), which favours rare classes.
         rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the

@@ -21,18 +21,18 @@ from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.consolidation import sleep_head
-from src_plugin.drift import buffer_message, check_trained, drift_message
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
-from src_plugin.finding import named_head
-from src_plugin.head import Head
-from src_plugin.memories import exemplars_of, recall_of
-from src_plugin.night import prepare
-from src_plugin.protecting import protector_of
+from src_plugin.head.find import named_head
+from src_plugin.head.state import Head
+from src_plugin.head.watch import head_inputs
+from src_plugin.night.sleep import sleep_head
+from src_plugin.night.stages import prepare
+from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
-from src_plugin.stimulus import as_generator
-from src_plugin.waking import ONE_HEAD_PER_TASK, Waking, task_heads_message
-from src_plugin.watching import head_inputs
+from src_plugin.waking.drift import buffer_message, check_trained, drift_message
+from src_plugin.waking.exemplars import exemplars_of, recall_of
+from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
+from src_plugin.waking.protecting import protector_of
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""

@@ -14,7 +14,7 @@ from avalanche.models.utils import is_multi_task_module
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, HeadNotFoundError
-from src_plugin.finding import find_head
+from src_plugin.head.find import find_head
 from strategies.setup import TrainingSetup, naive_with
 
 

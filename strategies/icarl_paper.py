@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src_plugin.errors import ConfigError, HeadNotFoundError
-from src_plugin.finding import find_head, named_head
+from src_plugin.head.find import find_head, named_head
 from src_plugin.plugin import head_inputs
 from strategies.herding import HerdingPlugin, NearestMean, Teacher, icarl_with
 from strategies.setup import TrainingSetup

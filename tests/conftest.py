@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from places import ROOT
+
 torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder `shared` beside the checkout: reference data and images, too large or too foreign for this repository."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
+    folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("needs the folder 'shared' beside the checkout, with the reference data")
     return folder

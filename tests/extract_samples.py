@@ -13,11 +13,11 @@ from rich.console import Console
 from torch import nn
 from torchvision.transforms import functional
 
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.data.images import ArrayImages, FileImages, ImageSet
 from benchmarks.features import extract
 from benchmarks.features.backbones import Backbone
-from benchmarks.features.config import BackboneConfig
 from benchmarks.features.extract import features_for
-from benchmarks.features.images import ArrayImages, FileImages, ImageSet
 from benchmarks.features.rows import FeatureSet
 from image_samples import as_folder, coded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.records import Record
+from benchmarks.records.record import Record
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks.config import resolve
-from benchmarks.records import Record
-from benchmarks.regimes import Matrix
+from benchmarks.configs.matrix import Matrix
+from benchmarks.configs.run import resolve
+from benchmarks.records.record import Record
 from lab_samples import TINY, finished
 
 SMALL: dict[str, Any] = {

@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.features.pretrain import pretrain
-from benchmarks.features.pretrain_config import PretrainConfig
+from benchmarks.pretrain.config import PretrainConfig
+from benchmarks.pretrain.train import pretrain
 from image_samples import as_zip
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY: dict[str, Any] = {
     **{"name": "tiny", "dataset": "image_folder", "folder": ["colours.zip"], "image_size": 8},
     **{"epochs": 2, "batch_size": 40, "lr": 0.02, "warm_up": 0.1, "dropout": 0.2, "hold_out": 0.2},

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import Record, record_path, write_record
+from benchmarks.records.record import Record, record_path, write_record
 from lab_samples import CONFIG, finished
 
 REPORT = {

@@ -8,8 +8,8 @@ from torch import nn
 
 from models import mlp
 from src_plugin.config import SleepConfig
-from src_plugin.consolidation import sleep
-from src_plugin.finding import find_head
+from src_plugin.head.find import find_head
+from src_plugin.night.sleep import sleep
 
 MEAN = np.linspace(0.05, 0.9, 12)
 SIZES = (12, 16, 10, 4)

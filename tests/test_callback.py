@@ -12,7 +12,7 @@ from callback_samples import ADVICE, QUICK, Whole, data, fit, loader, ways
 from models import N_CLASSES, N_INPUTS, changed, copies, mlp
 from src_plugin.callback import SRCCallback
 from src_plugin.config import SleepConfig
-from src_plugin.waking import ONE_HEAD_PER_TASK
+from src_plugin.waking.observer import ONE_HEAD_PER_TASK
 
 pytestmark = ADVICE
 

@@ -82,8 +82,8 @@ def test_an_interrupt_by_the_user_leaves_no_hook_and_no_sleep(fit_nights):
 
 
 SLEEPS = {
-    "closed form": (QUICK, "src_plugin.night.inhibit"),
-    "simulated": (SIMULATED, "src_plugin.replaying.simulate"),
+    "closed form": (QUICK, "src_plugin.night.stages.inhibit"),
+    "simulated": (SIMULATED, "src_plugin.night.replay.simulate"),
 }
 
 

@@ -20,7 +20,7 @@ def warn_through(*modules):
 
 PATHS = {
     # the modules from the outermost to the one that warns, and the one to be pointed at
-    "called by the user": (["__main__", "src_plugin.consolidation"], "__main__"),
+    "called by the user": (["__main__", "src_plugin.night.sleep"], "__main__"),
     "Avalanche": (["__main__", "avalanche.training.templates.base", "avalanche.core", "src_plugin.plugin"], "__main__"),
     "Lightning": (["mine", "pytorch_lightning.trainer", "contextlib", "torch.utils", "src_plugin.callback"], "mine"),
     "a plugin of the user's": (["mine", "avalanche.core", "plugin", "avalanche.core", "src_plugin.plugin"], "plugin"),

@@ -4,14 +4,41 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from places import ROOT
+
 LIGHTNING = ("lightning", "pytorch_lightning")
-AVALANCHE = ("src_plugin/plugin.py", "src_plugin/memories.py")  # the plugin, and what it alone uses
+AVALANCHE = ("src_plugin/plugin.py", "src_plugin/waking/exemplars.py")  # the plugin, and what it alone uses
+LAYERS = (  # a room or file imports from those further up only, and from itself
+    "src_plugin: errors",
+    "src_plugin: kernel, presets, report",
+    "src_plugin: config",
+    "src_plugin: head",
+    "src_plugin: waking",
+    "src_plugin: night",
+    "src_plugin: callback, plugin",
+    "benchmarks: errors, files",
+    "benchmarks: data",
+    "benchmarks: configs",
+    "benchmarks: records",
+    "benchmarks: features, tables, tracking",
+    "benchmarks: pretrain, streams",
+    "benchmarks: runs",
+    "benchmarks: explain, speed, verification",
+    "benchmarks: report",
+    "benchmarks: cli",
+    "benchmarks: __main__",
+)
+RANK = {
+    f"{package}.{room}": rank
+    for rank, (package, rooms) in enumerate(layer.split(": ") for layer in LAYERS)
+    for room in rooms.split(", ")
+}
 KERNEL_MAY = {*sys.stdlib_module_names, "numpy", "numba", "torch", "src_plugin.kernel", "src_plugin.errors"}
 
 
@@ -43,6 +70,11 @@ def read_imports(source: str, path: str) -> Iterator[Import]:
                 yield Import(node.lineno, module)
 
 
+def room_of(module: str) -> str:
+    """Return the room, or the file at the top of its package, that a module or a name in it belongs to."""
+    return ".".join(module.split(".")[:2])
+
+
 def find_offences(source: str, path: str) -> list[str]:
     """Name every import that a file at this path, relative to the root, must not have: "path:line imports module"."""
     folder = path.split("/")[0]
@@ -53,6 +85,9 @@ def find_offences(source: str, path: str) -> list[str]:
         if folder == "src_plugin":
             wrong |= within(module, "avalanche") and path not in AVALANCHE
             wrong |= within(module, *LIGHTNING) and path != "src_plugin/callback.py"
+        here, there = room_of(path.removesuffix(".py").replace("/", ".")), room_of(module)
+        if here in RANK and there in RANK and there != here:
+            wrong |= RANK[there] >= RANK[here]
         if path.startswith("src_plugin/kernel/"):
             wrong |= not within(module, *KERNEL_MAY)
         if wrong:
@@ -61,15 +96,34 @@ def find_offences(source: str, path: str) -> list[str]:
 
 
 FORBIDDEN = {
-    "upward": ("src_plugin/sleep.py", "x = 1\nimport benchmarks.runner", ":2 imports benchmarks.runner"),
+    "upward": ("src_plugin/sleep.py", "x = 1\nimport benchmarks.runs.runner", ":2 imports benchmarks.runs.runner"),
     "upward by from": ("src_plugin/sleep.py", "from strategies import owm", ":1 imports strategies.owm"),
     "upward in a function": ("src_plugin/a.py", "def f():\n    import strategies", ":2 imports strategies"),
     "upward by import_module": ("src_plugin/a.py", "importlib.import_module('benchmarks')", ":1 imports benchmarks"),
-    "strategies upward": ("strategies/owm.py", "from benchmarks.runner import run", ":1 imports benchmarks.runner.run"),
-    "avalanche outside plugin.py": ("src_plugin/head.py", "import avalanche.core as c", ":1 imports avalanche.core"),
+    "strategies upward": (
+        "strategies/owm.py",
+        "from benchmarks.runs.runner import run",
+        ":1 imports benchmarks.runs.runner.run",
+    ),
+    "avalanche outside plugin.py": (
+        "src_plugin/head/state.py",
+        "import avalanche.core as c",
+        ":1 imports avalanche.core",
+    ),
     "lightning outside callback.py": ("src_plugin/plugin.py", "import lightning", ":1 imports lightning"),
     "kernel, other package": ("src_plugin/kernel/event.py", "import scipy.sparse", ":1 imports scipy.sparse"),
     "kernel, own library": ("src_plugin/kernel/event.py", "from ..config import A", ":1 imports src_plugin.config.A"),
+    "room upward": ("src_plugin/head/find.py", "from src_plugin.night import plan", ":1 imports src_plugin.night.plan"),
+    "room sideways": (
+        "benchmarks/tables/curves.py",
+        "import benchmarks.features.vgg",
+        ":1 imports benchmarks.features.vgg",
+    ),
+    "room upward in a function": (
+        "benchmarks/data/fetch.py",
+        "def f():\n    from benchmarks.runs import suite",
+        ":2 imports benchmarks.runs.suite",
+    ),
 }
 
 
@@ -83,8 +137,13 @@ ALLOWED = {
     "lightning in callback.py": ("src_plugin/callback.py", "import pytorch_lightning as pl"),
     "kernel, itself": ("src_plugin/kernel/event.py", "from . import plasticity\nfrom .reference import step"),
     "kernel, errors": ("src_plugin/kernel/__init__.py", "from ..errors import ShapeError\nimport math, numba, numpy"),
-    "laboratory downward": ("benchmarks/runner.py", "import strategies, avalanche\nfrom src_plugin import SRCPlugin"),
-    "same beginning": ("src_plugin/head.py", "import avalanches, benchmarks_of_others"),
+    "laboratory downward": (
+        "benchmarks/runs/runner.py",
+        "import strategies, avalanche\nfrom src_plugin import SRCPlugin",
+    ),
+    "room downward": ("benchmarks/runs/suite.py", "from benchmarks.tables import summary\nimport benchmarks.errors"),
+    "same room": ("src_plugin/night/sleep.py", "from src_plugin.night import plan"),
+    "same beginning": ("src_plugin/head/state.py", "import avalanches, benchmarks_of_others"),
 }
 
 
@@ -93,11 +152,37 @@ def test_allowed_import_passes(path, source):
     assert find_offences(source, path) == []
 
 
+def files_of(*packages: str) -> dict[str, Path]:
+    """Return all files of the packages by the dotted names of their modules."""
+    found = [file for package in packages for file in sorted((ROOT / package).rglob("*.py"))]
+    return {file.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): file for file in found}
+
+
+FILES = files_of("src_plugin", "strategies", "benchmarks")
+
+
 def test_no_file_imports_what_its_layer_must_not():
-    files = [file for folder in ("src_plugin", "strategies") for file in sorted((ROOT / folder).rglob("*.py"))]
-    assert ROOT / "src_plugin/kernel/__init__.py" in files
-    offences = [o for file in files for o in find_offences(file.read_text("utf-8"), file.relative_to(ROOT).as_posix())]
+    assert "src_plugin.kernel.__init__" in FILES
+    offences = [
+        o for file in FILES.values() for o in find_offences(file.read_text("utf-8"), file.relative_to(ROOT).as_posix())
+    ]
     assert not offences, "\n".join(offences)
+
+
+def test_every_room_has_its_layer():
+    rooms = {room_of(name) for name in FILES if not name.startswith("strategies") and not name.endswith(".__init__")}
+    assert rooms == set(RANK)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    # Imports inside functions count, too: a circle that is hidden is a circle.
+    sorter = TopologicalSorter()
+    for name, file in FILES.items():
+        for _, imported in read_imports(file.read_text("utf-8"), file.relative_to(ROOT).as_posix()):
+            target = imported if imported in FILES else imported.rpartition(".")[0]
+            if target in FILES and target != name:
+                sorter.add(name, target)
+    sorter.prepare()  # raises CycleError and names the files
 
 
 @pytest.mark.parametrize("name", ["SleepConfig", "sleep", "simulate"])

@@ -150,8 +150,8 @@ def test_training_that_diverged_is_refused_by_name_and_not_slept_over(name, valu
 
 
 SLEEPS = {
-    "closed form": (QUICK, "src_plugin.night.inhibit"),
-    "simulated": (SIMULATED, "src_plugin.replaying.simulate"),
+    "closed form": (QUICK, "src_plugin.night.stages.inhibit"),
+    "simulated": (SIMULATED, "src_plugin.night.replay.simulate"),
 }
 
 

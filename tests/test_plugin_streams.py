@@ -7,12 +7,12 @@ from torch import nn
 
 from models import changed, copies, global_states
 from plugin_samples import PURE, build, decisions, digits_by_task, digits_stream, own, train
-from src_plugin import binary_noise
-from src_plugin.binary_noise import N_NOISE, N_SHORT
 from src_plugin.config import SleepConfig
 from src_plugin.errors import HeadNotFoundError
+from src_plugin.night import binary_noise
+from src_plugin.night.binary_noise import N_NOISE, N_SHORT
 from src_plugin.plugin import SRCPlugin
-from src_plugin.waking import ONE_HEAD_PER_TASK
+from src_plugin.waking.observer import ONE_HEAD_PER_TASK
 
 PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
 

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config import RunConfig, resolve
-from benchmarks.records import Record, config_hash, record_path
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.records.record import Record, config_hash, record_path
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.findings import Finding
 from lab_samples import TINY
 
-RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 N_TEST = [91, 90, 269]
 AFTER = [[90 / 91, 0.0, 0.0], [45 / 91, 72 / 90, 0.0], [13 / 91, 18 / 90, 250 / 269]]
 BEFORE = [AFTER[0], [0.0, 81 / 90, 0.0], [0.0, 0.0, 260 / 269]]

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import wandb_logger, wandb_settings
-from benchmarks.records import Record, record_path, write_record
+from benchmarks.records.record import Record, record_path, write_record
+from benchmarks.tracking import logger as wandb_logger
+from benchmarks.tracking import settings as wandb_settings
 from lab_samples import CONFIG, make_record
 from src_plugin.report import SleepReport
 

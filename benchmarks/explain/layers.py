@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from src_plugin.head import HeadState
+from src_plugin.head.state import HeadState
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin import replaying
 from src_plugin.config import SleepConfig
-from src_plugin.consolidation import sleep_head
-from src_plugin.head import Head, HeadState
+from src_plugin.head.state import Head, HeadState
+from src_plugin.head.watch import head_inputs
+from src_plugin.night import replay as replaying
+from src_plugin.night.sleep import sleep_head
 from src_plugin.plugin import SRCPlugin
 from src_plugin.report import SleepReport
-from src_plugin.watching import head_inputs
 
 Replay = Callable[..., tuple[HeadState, dict[str, Any]]]
-"""Of the form of `src_plugin.replaying.replay`."""
+"""Of the form of `src_plugin.night.replay.replay`."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.explain.layers import correlation, describe_layers
 from benchmarks.explain.theory import exponents, mean_field, removed
 from src_plugin.config import SleepConfig, by_depth
-from src_plugin.head import HeadState
+from src_plugin.head.state import HeadState
 
 FORMULAS = {"closed_form": "closed form", "formula": "formula", "mean_field": "mean field"}
 """Ways to predict -> what people read."""

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.config import RunConfig, resolve
-from benchmarks.data import Dataset
-from benchmarks.environment import commit, hardware, versions
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.data.dataset import Dataset
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Night
 from benchmarks.explain.predicting import integrate, predict, rest_alike
 from benchmarks.explain.running import held_out, learn
-from benchmarks.records import finite
+from benchmarks.records.environment import commit, hardware, versions
+from benchmarks.records.record import finite
 from src_plugin.config import SleepConfig, by_depth
-from src_plugin.replaying import replay
-from src_plugin.stimulus import spike_probability
+from src_plugin.night.replay import replay
+from src_plugin.night.stimulus import spike_probability
 
 SPIKES = (2.0, 8.0, 32.0, 128.0)
 DEPTHS = (0.05, 0.2, 0.4, 0.8, 1.6)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.config import RunConfig, resolve
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.errors import RecordError
 from benchmarks.explain.running import held_out
 from benchmarks.files import write_whole
-from benchmarks.matrix import DATASETS
-from benchmarks.records import RecordError, config_hash
+from benchmarks.records.record import config_hash
+from benchmarks.tables.matrix import DATASETS
 
 Told = dict[str, Any]
 

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.batches import WholeBatches
-from benchmarks.config import RunConfig, resolve
-from benchmarks.data import Dataset
-from benchmarks.environment import commit, hardware, versions
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.data.dataset import Dataset
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Asleep, Night, NightWatch, pass_again, simulate_again
 from benchmarks.explain.predicting import predict
 from benchmarks.explain.stages import DEFAULT, SIMULATED, TITLES, replaced
-from benchmarks.measuring import measure
-from benchmarks.metrics import pooled_accuracy
-from benchmarks.models import LOSSES, build_model, build_optimizer
-from benchmarks.records import finite
-from benchmarks.runner import SeenClasses, seed_everything
-from benchmarks.streams import Stream, build_stream
+from benchmarks.records.environment import commit, hardware, versions
+from benchmarks.records.metrics import pooled_accuracy
+from benchmarks.records.record import finite
+from benchmarks.runs.measuring import measure
+from benchmarks.runs.models import LOSSES, build_model, build_optimizer
+from benchmarks.runs.runner import SeenClasses, seed_everything
+from benchmarks.streams.batches import WholeBatches
+from benchmarks.streams.stream import Stream, build_stream
 from src_plugin.config import by_depth
 from src_plugin.errors import ConfigError
-from src_plugin.head import HeadState
-from src_plugin.stimulus import spike_probability
+from src_plugin.head.state import HeadState
+from src_plugin.night.stimulus import spike_probability
 from strategies import TrainingSetup, build_strategy
 
 Show = Callable[[Night, Stream, Any], None]
@@ -52,7 +52,7 @@ def held_out(config: RunConfig) -> RunConfig:
 
 
 def learn(config: RunConfig, *, seed: int, data: Dataset, show: Show) -> Stream:
-    """Learn a stream as `naive+src` does in `benchmarks.runner.run`, and show every night.
+    """Learn a stream as `naive+src` does in `benchmarks.runs.runner.run`, and show every night.
 
     Args:
         config: See `held_out`.

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin.closed_form import DEPTH, inhibit
 from src_plugin.config import SleepConfig, by_depth
-from src_plugin.head import HeadState
+from src_plugin.head.state import HeadState
+from src_plugin.night.closed_form import DEPTH, inhibit
 
 DEFAULT = tuple(DEPTH * share for share in SleepConfig().depression)
 """The removal of `auto`: first layer, layers between, output layer."""

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.explain.predicting import FORMULAS
 from benchmarks.explain.records import Told, groups_of, is_gated
 from benchmarks.explain.stages import SIMULATED, TITLES
-from benchmarks.metrics import Difference, paired_difference
+from benchmarks.records.metrics import Difference, paired_difference
 
 HEAD_OF_LAYERS = (
     "| data, optimizer | layer | correlation | lowest | among excited | rest | measured f | "

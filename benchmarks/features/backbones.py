@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.data import DataError
-from benchmarks.features.config import BackboneConfig
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.errors import DataError
 from benchmarks.features.weights import (
     PACKAGE,
     find_package,

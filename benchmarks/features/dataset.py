@@ -13,12 +13,13 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks.data import DataError, Dataset
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.image_sets import tell_of_greyscale
+from benchmarks.data.images import Images, ImageSet
+from benchmarks.errors import DataError
 from benchmarks.features.backbones import Backbone, build_backbone, no_weights
-from benchmarks.features.config import BackboneConfig
 from benchmarks.features.extract import features_for, key_of
-from benchmarks.features.image_sets import tell_of_greyscale
-from benchmarks.features.images import Images, ImageSet
 from src_plugin.errors import ConfigError
 
 

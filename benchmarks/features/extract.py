@@ -24,14 +24,14 @@ from rich.console import Console
 from rich.filesize import decimal
 from torch import Tensor
 
-from benchmarks.data import DataError
-from benchmarks.environment import versions
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.data.images import ImageSet
+from benchmarks.errors import DataError
 from benchmarks.features.backbones import Backbone
-from benchmarks.features.config import BackboneConfig
-from benchmarks.features.images import ImageSet
 from benchmarks.features.rows import REPAIR, FeatureSet
 from benchmarks.features.shards import Part, Shards, Skipped, Survey, writing
 from benchmarks.files import write_whole
+from benchmarks.records.environment import versions
 from src_plugin.errors import ConfigError
 
 BATCH_SIZE = 64
@@ -41,7 +41,7 @@ IMAGES_PER_SHARD = 2048
 """About: a shard is a whole number of batches. With 1280 features in half precision, 5 MB."""
 
 PACKAGES = ("pillow", "pytorch-lightning", "timm")
-"""Named in provenance.json, beside those of `benchmarks.environment`."""
+"""Named in provenance.json, beside those of `benchmarks.records.environment`."""
 
 NAMED = 5
 """So many images that cannot be read are named on the console."""
@@ -111,7 +111,7 @@ def features_for(
         _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         return store.open(console)
 
-    from benchmarks.features.image_sets import tell_of_greyscale
+    from benchmarks.data.image_sets import tell_of_greyscale
     from benchmarks.features.prediction import predict  # here, because Lightning takes seconds to import
 
     with store.alone(console) if is_first else nullcontext():

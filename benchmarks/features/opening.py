@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks.features.images import ImageError, Images
+from benchmarks.data.images import Images
+from benchmarks.errors import ImageError
 
 
 class Opened(TorchDataset["Tensor | str"]):

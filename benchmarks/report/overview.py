@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.environment import ROOT
-from benchmarks.records import Record
+from benchmarks.records.environment import ROOT
+from benchmarks.records.record import Record
 from benchmarks.report.rows import Benchmark, Row
 from benchmarks.report.runs import slug
 

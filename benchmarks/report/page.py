@@ -14,7 +14,7 @@ from altair import SCHEMA_VERSION
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from benchmarks.environment import commit
+from benchmarks.records.environment import commit
 from benchmarks.report import export
 from benchmarks.report.benchmark_page import benchmark_context, commit_dates, records_line
 from benchmarks.report.charts import chart_specs
@@ -22,7 +22,7 @@ from benchmarks.report.overview import SENTENCE, citation, families_of, lost_in_
 from benchmarks.report.rows import Benchmark
 from benchmarks.report.run_page import run_context, trained_names
 from benchmarks.report.runs import Run, columns_of
-from benchmarks.tables import percent
+from benchmarks.tables.summary import percent
 from src_plugin import __version__
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics import overall_accuracy, seen_accuracy
-from benchmarks.picture import phases, spread_labels
+from benchmarks.records.metrics import overall_accuracy, seen_accuracy
 from benchmarks.report.rows import Row
 from benchmarks.report.runs import Run, columns_of
+from benchmarks.tables.picture import phases, spread_labels
 
 SLEEPS = {"off": "without sleep", "settling": "settling without sleep", "on": "with sleep"}
 STORES = {True: "earlier images at hand", False: "no earlier image", None: "unknown"}

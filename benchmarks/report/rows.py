@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.comparison import Line, lines_of
-from benchmarks.data import dataset_title
-from benchmarks.published import Published
-from benchmarks.records import Record
+from benchmarks.data.dataset import dataset_title
+from benchmarks.records.published import Published
+from benchmarks.records.record import Record
 from benchmarks.report.runs import PUBLISHED, SELF_REPORTED, VERIFIED, Run, slug, unique
 from benchmarks.report.statistics import Gain, bootstrap_interval, gain, holm
-from benchmarks.tables import group_records, sleep_label, summarise
+from benchmarks.tables.comparison import Line, lines_of
+from benchmarks.tables.summary import group_records, sleep_label, summarise
 from strategies import STRATEGIES, split_name
 
 ENOUGH = 3  # runs below which nobody knows whether they reproduce a published number

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.records import Record, RecordError, read_record
+from benchmarks.errors import RecordError
+from benchmarks.records.record import Record, read_record
 from benchmarks.verification.marks import is_verified
 from src_plugin.errors import SRCError
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap, permutation_test  # type: ignore[import-untyped]
 
-from benchmarks.comparison import PAIRS
-from benchmarks.metrics import Difference, paired_difference, sign_flip_p
+from benchmarks.records.metrics import Difference, paired_difference, sign_flip_p
+from benchmarks.tables.comparison import PAIRS
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.config import RunConfig, StreamConfig, resolve
-from benchmarks.data import FASHION_MNIST, MNIST
-from benchmarks.features.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
-from benchmarks.loading import check_dataset
-from benchmarks.packages import PACKAGED
-from benchmarks.records import Record, finite, leaves
-from benchmarks.splitting import split_classes
+from benchmarks.configs.run import RunConfig, StreamConfig, resolve
+from benchmarks.data.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
+from benchmarks.data.packages import PACKAGED
+from benchmarks.data.pixels import FASHION_MNIST, MNIST
+from benchmarks.records.record import Record, finite, leaves
+from benchmarks.streams.loading import check_dataset
+from benchmarks.streams.splitting import split_classes
 from benchmarks.verification.findings import Finding, Problem, short
 from benchmarks.verification.marks import mark_findings
 from benchmarks.verification.restoring import config_of

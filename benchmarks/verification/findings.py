@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RecordError
+from benchmarks.errors import RecordError
 
 Problem = tuple[str, Any, str]
 """A field, what was found in it, and what was expected."""

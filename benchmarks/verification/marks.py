@@ -13,8 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.errors import RecordError
 from benchmarks.files import write_whole
-from benchmarks.records import Record, RecordError
+from benchmarks.records.record import Record
 from benchmarks.verification.findings import Finding
 from benchmarks.verification.repeating import Comparison
 

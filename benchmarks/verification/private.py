@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.records import Record
+from benchmarks.records.record import Record
 from benchmarks.verification.findings import short
 
 COMMON_NAMES = frozenset({"root", "user", "users", "admin", "home", "localhost", "ubuntu", "runner"})

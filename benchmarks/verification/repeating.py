@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.data import Dataset
-from benchmarks.records import Record, leaves
+from benchmarks.data.dataset import Dataset
+from benchmarks.records.record import Record, leaves
 from benchmarks.verification.findings import Problem, short
 from benchmarks.verification.restoring import config_of
 
@@ -34,11 +34,11 @@ def repeat(record: Record, *, data: Dataset, device: str = "cpu", threads: int |
         threads: Threads of torch; None takes as many as the record had. Afterwards there are as many as before.
 
     Raises:
-        ConfigError: See `config_of` and `benchmarks.runner.run`.
+        ConfigError: See `config_of` and `benchmarks.runs.runner.run`.
     """
     import torch
 
-    from benchmarks.runner import run  # here, because most of Avalanche loads with it
+    from benchmarks.runs.runner import run  # here, because most of Avalanche loads with it
 
     config, before = config_of(record), torch.get_num_threads()
     wanted = threads or int(record.hardware.get("threads", before))

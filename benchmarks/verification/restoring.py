@@ -1,4 +1,4 @@
-"""config_of(): from a record back to the config that it was run by, the inverse of `benchmarks.config.resolve`."""
+"""config_of(): from a record back to the config that it was run by, the inverse of `benchmarks.configs.run.resolve`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.config import LATER_SLEEP_FIELDS, RunConfig, SleepSection
-from benchmarks.records import Record
+from benchmarks.configs.run import LATER_SLEEP_FIELDS, RunConfig, SleepSection
+from benchmarks.records.record import Record
 from benchmarks.verification.findings import short
 from src_plugin.config import SIMULATION
 from src_plugin.errors import ConfigError
 
 
 def config_of(record: Record) -> RunConfig:
-    """Return a config that resolves to the one of a record: the inverse of `benchmarks.config.resolve`.
+    """Return a config that resolves to the one of a record: the inverse of `benchmarks.configs.run.resolve`.
 
     What a config of a record leaves out (texts, settings of other methods, numbers that its sleep does not read) has
     its default. The numbers of the sleep come from the preset, but for those that the record says were changed.

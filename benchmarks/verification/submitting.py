@@ -21,24 +21,20 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.environment import commit
+from benchmarks.errors import SubmitError
 from benchmarks.files import write_whole
-from benchmarks.readme import markdown_table
-from benchmarks.records import Record, record_path
-from benchmarks.tables import describe, group_records
+from benchmarks.records.environment import commit
+from benchmarks.records.record import Record, record_path
+from benchmarks.tables.readme import markdown_table
+from benchmarks.tables.summary import describe, group_records
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.findings import Finding, records_under
 from benchmarks.verification.manifest import MANIFEST, Entry, Manifest
 from benchmarks.verification.private import warn_of_private
 from benchmarks.verification.verifying import tell
-from src_plugin.errors import SRCError
 
 README = "README.md"
 LEFT_OUT = {".log": "logs", ".checkpoint": "checkpoints", ".png": "pictures"}
-
-
-class SubmitError(SRCError, ValueError):
-    """Records cannot be submitted as they are, or not to this place; nothing was written."""
 
 
 def submit(

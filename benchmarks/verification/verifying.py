@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.environment import commit
-from benchmarks.loading import Places, load_for
-from benchmarks.records import Record
+from benchmarks.records.environment import commit
+from benchmarks.records.record import Record
+from benchmarks.streams.loading import Places, load_for
 from benchmarks.verification.checks import HAS_NUMBERS, check_record
 from benchmarks.verification.findings import Finding, records_under, short
 from benchmarks.verification.manifest import MANIFEST, check_manifest

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.config import RunConfig
-from benchmarks.data import Dataset, load_digits
+from benchmarks.configs.run import RunConfig
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.pixels import load_digits
 from lab_samples import TINY
 
 

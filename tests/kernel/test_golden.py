@@ -1,14 +1,12 @@
 """Both backends meet what the authors' own code computed: see golden/README.md for the archives and tolerances."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from places import GOLDEN
 from src_plugin.kernel import BACKENDS, simulate
 
-FOLDER = Path(__file__).resolve().parents[1] / "golden"
 FILES = ["mlp_paper_scales", "mlp_small", "mlp_small_inhibition", "mlp_small_ungated", "single_layer"]
 
 files = pytest.mark.parametrize("name", FILES)
@@ -16,7 +14,7 @@ backends = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def load(name):
-    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as archive:
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as archive:
         return dict(archive)
 
 
@@ -41,7 +39,7 @@ def run(golden, *, backend, n_steps=None, dtype=np.float64):
 
 
 def test_every_archive_is_tested():
-    assert sorted(path.stem for path in FOLDER.glob("*.npz")) == FILES
+    assert sorted(path.stem for path in GOLDEN.glob("*.npz")) == FILES
 
 
 @files

@@ -9,10 +9,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from nets import NETS
-from src_plugin import calibration
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, ShapeError, WeightsError
 from src_plugin.kernel import BACKENDS, event, firing, load, simulate
+from src_plugin.night import calibrate as calibration
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from avalanche.core import SupervisedPlugin
 
-from benchmarks.checkpoint import pack, unpack
+from benchmarks.runs.checkpoint import pack, unpack
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.plugin import SRCPlugin

@@ -13,8 +13,8 @@ from avalanche.core import SupervisedPlugin
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.batches import LabelledImages, as_avalanche
-from benchmarks.checkpoint import pack, unpack
+from benchmarks.runs.checkpoint import pack, unpack
+from benchmarks.streams.batches import LabelledImages, as_avalanche
 from src_plugin.errors import ConfigError
 from strategies import Settings, build_strategy
 from strategies.herding import HerdingPlugin, NearestMean, Teacher, herd

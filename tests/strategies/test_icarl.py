@@ -11,7 +11,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import ICaRL as AvalanchesICaRL
 from torch import nn
 
-from benchmarks.models import MultiHead, StraightThroughReLU
+from benchmarks.runs.models import MultiHead, StraightThroughReLU
 from src_plugin.errors import ConfigError
 from strategies import Settings, build_strategy
 from strategies.herding import HerdingPlugin

@@ -10,7 +10,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
-from benchmarks.models import MultiHead, SquaredError, StraightThroughReLU
+from benchmarks.runs.models import MultiHead, SquaredError, StraightThroughReLU
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from strategies import build_strategy
 from strategies.herding import Teacher

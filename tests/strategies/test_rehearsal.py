@@ -13,7 +13,7 @@ import torch
 from avalanche.core import SupervisedPlugin
 from torch import nn
 
-from benchmarks.checkpoint import pack, unpack
+from benchmarks.runs.checkpoint import pack, unpack
 from src_plugin.errors import ConfigError
 from strategies import Settings, build_strategy
 from strategies.rehearsal import Rehearsal, Replay, endless

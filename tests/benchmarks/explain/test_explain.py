@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from benchmarks.__main__ import main
-from benchmarks.config import RunConfig
-from benchmarks.data import Dataset
+from benchmarks.configs.run import RunConfig
+from benchmarks.data.dataset import Dataset
 from benchmarks.explain.running import explain, held_out
 from benchmarks.explain.stages import SIMULATED, TITLES
 from benchmarks.explain.tables import differences, markdown, stage_means
-from benchmarks.metrics import pooled_accuracy
-from benchmarks.runner import run
+from benchmarks.records.metrics import pooled_accuracy
+from benchmarks.runs.runner import run
 from lab_samples import TINY
 from src_plugin.errors import ConfigError
 

@@ -12,9 +12,9 @@ from benchmarks.explain.nights import Night, pass_again, simulate_again
 from benchmarks.explain.stages import NONE, SIMULATED, TITLES, on_negative, replaced, with_norms
 from sleep_samples import CURRENT, MEAN, NEW, OLD, trained
 from sleep_samples import SIMULATED as SETTINGS
-from src_plugin.finding import find_head
-from src_plugin.head import HeadState
-from src_plugin.stimulus import as_generator
+from src_plugin.head.find import find_head
+from src_plugin.head.state import HeadState
+from src_plugin.night.stimulus import as_generator
 
 
 def state(*weights: list[list[float]]) -> HeadState:

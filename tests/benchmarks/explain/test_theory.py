@@ -13,13 +13,13 @@ from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.predicting import predict
 from benchmarks.explain.theory import exponents, fall_per_spike, firing_rate, mean_field, passed_on, removed
 from models import mlp
-from src_plugin.closed_form import inhibit
 from src_plugin.config import SleepConfig
-from src_plugin.finding import find_head
-from src_plugin.head import HeadState
+from src_plugin.head.find import find_head
+from src_plugin.head.state import HeadState
 from src_plugin.kernel import simulate
-from src_plugin.replaying import replay
-from src_plugin.stimulus import spike_probability
+from src_plugin.night.closed_form import inhibit
+from src_plugin.night.replay import replay
+from src_plugin.night.stimulus import spike_probability
 
 LOG2 = float(np.log(2.0))
 

@@ -26,9 +26,9 @@ from safetensors.torch import load_file, save_file
 from timm.models import _builder
 from torch import nn
 
-from benchmarks.data import DataError
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.errors import DataError
 from benchmarks.features.backbones import PACKAGED, RECTIFIED, Backbone, Frozen, build_backbone, check_features
-from benchmarks.features.config import BackboneConfig
 from benchmarks.features.vgg import PaperVGG, VGGClassifier
 from benchmarks.features.weights import PACKAGE
 from src_plugin.errors import ConfigError

@@ -18,10 +18,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.data import DataError
-from benchmarks.features.config import BackboneConfig
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.data.images import ArrayImages
+from benchmarks.errors import DataError
 from benchmarks.features.extract import key_of, what_decides
-from benchmarks.features.images import ArrayImages
 from benchmarks.features.shards import Shards
 from extract_samples import (
     CONFIG,

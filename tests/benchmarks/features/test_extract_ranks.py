@@ -20,10 +20,10 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from benchmarks.data import DataError
+from benchmarks.data.images import ArrayImages
+from benchmarks.errors import DataError
 from benchmarks.features import extract
 from benchmarks.features.extract import features_for, images_per_shard
-from benchmarks.features.images import ArrayImages
 from benchmarks.features.shards import Part, Shards
 from extract_samples import (
     CONFIG,

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torchvision.transforms import functional
 
-from benchmarks.data import DataError
-from benchmarks.features.config import BackboneConfig
+from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.errors import DataError
 from extract_samples import (
     compute,
     folder_of,

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.data import DataError
+from benchmarks.errors import DataError, FullDiskError
 from benchmarks.features import rows as rows_module
 from benchmarks.features.rows import FeatureRows, map_array
-from benchmarks.features.shards import FullDiskError, Shards, Skipped
+from benchmarks.features.shards import Shards, Skipped
 
 LABELS = (0, 1, 2, 0, 1, 2, 0, 1, 2, 0)
 WHOLE = np.random.default_rng(0).random((10, 3)).astype(np.float16)  # features of all images

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.data import DataError
+from benchmarks.errors import DataError
 from benchmarks.features import weights as weights_module
 from benchmarks.features.weights import (
     find_package,

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 from bs4 import BeautifulSoup, Tag
 
-from benchmarks.records import read_record
+from benchmarks.records.record import read_record
 from benchmarks.report import report
 from benchmarks.report.rows import Benchmark
 from benchmarks.report.runs import Run

@@ -7,8 +7,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarks.published import Published
-from benchmarks.records import RecordError, write_record
+from benchmarks.errors import RecordError
+from benchmarks.records.published import Published
+from benchmarks.records.record import write_record
 from benchmarks.report.rows import make_benchmarks, mean_matrix
 from benchmarks.report.runs import Run, columns_of, read_runs, slug, unique
 from benchmarks.verification.marks import write_mark

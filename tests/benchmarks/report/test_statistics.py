@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.metrics import sign_flip_p
+from benchmarks.records.metrics import sign_flip_p
 from benchmarks.report.statistics import bootstrap_interval, gain, holm, paired_p
 
 

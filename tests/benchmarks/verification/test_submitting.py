@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.config import RunConfig, resolve
-from benchmarks.records import Record, RecordError, find_records, record_path, write_record
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.errors import RecordError, SubmitError
+from benchmarks.records.record import Record, find_records, record_path, write_record
 from benchmarks.verification import submitting as module
 from benchmarks.verification.manifest import MANIFEST, check_manifest
 from benchmarks.verification.marks import mark_path
 from benchmarks.verification.private import own_names, private_things
-from benchmarks.verification.submitting import README, SubmitError, submit
+from benchmarks.verification.submitting import README, submit
 from benchmarks.verification.verifying import verify
 from lab_samples import NOTHING_MEASURED, TINY
 

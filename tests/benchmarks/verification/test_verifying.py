@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.config import RunConfig
-from benchmarks.data import DataError, Dataset
-from benchmarks.loading import Places
-from benchmarks.records import Record, RecordError, find_records, record_path, write_record
-from benchmarks.runner import run
+from benchmarks.configs.run import RunConfig
+from benchmarks.data.dataset import Dataset
+from benchmarks.errors import DataError, RecordError
+from benchmarks.records.record import Record, find_records, record_path, write_record
+from benchmarks.runs.runner import run
+from benchmarks.streams.loading import Places
 from benchmarks.verification import repeating
 from benchmarks.verification import verifying as module
 from benchmarks.verification.marks import is_verified, mark_path, read_mark
@@ -65,7 +66,7 @@ def made(digits_once: Dataset) -> Record:
 
 @pytest.fixture(scope="module")
 def digits_once() -> Dataset:
-    from benchmarks.data import load_digits
+    from benchmarks.data.pixels import load_digits
 
     return load_digits()
 
@@ -181,7 +182,7 @@ def test_threads_are_those_of_the_record_and_then_as_before(
         torch.set_num_threads(threads)
         return made
 
-    monkeypatch.setattr("benchmarks.runner.run", fake)
+    monkeypatch.setattr("benchmarks.runs.runner.run", fake)
     before = torch.get_num_threads()
     repeating.repeat(made.model_copy(update={"hardware": {"threads": 2}}), data=digits_once)
     repeating.repeat(made, data=digits_once, threads=3)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.records import Record
+from benchmarks.records.record import Record
 from benchmarks.verification.repeating import TOLERANCE, compare
 from verification_samples import (
     AFTER,

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.config import RunConfig, resolve
-from benchmarks.records import Record, config_hash
+from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.records.record import Record, config_hash
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.restoring import config_of
 from lab_samples import TINY
+from places import RESULTS
 from src_plugin.errors import ConfigError
 from verification_samples import (
-    RESULTS,
     findings_of,
     raw_record,
 )

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.records import config_hash
+from benchmarks.records.record import config_hash
 from benchmarks.verification.checks import check_record
 from lab_samples import TINY
+from places import RESULTS
 from verification_samples import (
     AFTER,
     BEFORE,
     N_TEST,
     ORIGIN,
     REPORT,
-    RESULTS,
     findings_of,
     raw_record,
     write,

@@ -1,0 +1,117 @@
+"""The command `explain`: run what has no record yet, print tables, draw pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from benchmarks.cli.options import check_device, places
+
+if TYPE_CHECKING:  # what these import takes seconds
+    from benchmarks.configs.run import RunConfig
+
+CLOSED_FORM, PREDICTION = "closed_form", "prediction"
+"""Folders of records."""
+
+ADAM = ("training.optimizer=adam", "training.lr=0.001")
+
+
+def explain(options: argparse.Namespace, console: Console) -> int:
+    """Show what simulated nights do, and what may stand in their place; or how well formulas predict them."""
+    import torch
+
+    from benchmarks.configs.files import load_config
+    from benchmarks.explain.running import held_out
+    from benchmarks.streams.loading import check_dataset
+    from benchmarks.tables.readme import between_marks, read_document, write_between_marks
+
+    check_device(options.device)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    configs = []
+    for path in dict.fromkeys(options.configs):
+        configs.append(load_config(path, changes=options.changes))
+        if options.adam:
+            configs.append(load_config(path, changes=[*options.changes, *ADAM]))
+    if options.write is not None:
+        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
+    for config in configs:
+        check_dataset(held_out(config), places=places(options), seeds=options.seeds)
+    {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
+    tables = "\n\n".join(_tables(options.out))
+    console.print(tables, soft_wrap=True, highlight=False, markup=False)
+    if options.write is not None:
+        write_between_marks(options.write, tables)
+        console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
+    return 0
+
+
+def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
+    from benchmarks.explain.picture import draw_nights
+    from benchmarks.explain.records import read_all
+    from benchmarks.explain.running import explain as explain_run
+
+    folder = options.out / CLOSED_FORM
+    for path, make in _missing(configs, folder, explain_run, options, console):
+        make()
+        _say(path, console)
+    for picture in draw_nights(read_all(folder), folder / "nights.png"):
+        _say(picture, console)
+
+
+def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
+    from benchmarks.explain.prediction import predict_grid
+    from benchmarks.explain.prediction_picture import draw_grid
+    from benchmarks.explain.records import read
+
+    folder = options.out / PREDICTION
+    for path, make in _missing(configs, folder, predict_grid, options, console):
+        make()
+        _say(path, console)
+    for path in sorted(folder.glob("*-seed*.json")):
+        for picture in draw_grid(read(path), path.with_suffix(".png")):
+            _say(picture, console)
+
+
+def _missing(
+    configs: list[RunConfig],
+    folder: Path,
+    explain_one: Callable[..., dict[str, Any]],
+    options: argparse.Namespace,
+    console: Console,
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Yield where records are not yet, and what makes them; seed by seed, so that all configs soon have one."""
+    from benchmarks.explain.records import path_of, write
+    from benchmarks.streams.loading import load_for
+
+    for seed in dict.fromkeys(options.seeds):
+        for config in configs:
+            path = path_of(folder, config, seed)
+
+            def make(config: RunConfig = config, seed: int = seed, path: Path = path) -> None:
+                data = load_for(config, places(options), console=console, seeds=options.seeds)
+                write(explain_one(config, seed=seed, data=data), path)
+
+            if not path.exists():
+                yield path, make
+
+
+def _tables(out: Path) -> Iterator[str]:
+    """Yield the tables of all records there are."""
+    from benchmarks.explain.prediction_table import prediction_table
+    from benchmarks.explain.records import read_all
+    from benchmarks.explain.tables import markdown
+
+    nights = read_all(out / CLOSED_FORM)
+    if nights:
+        yield markdown(nights)
+    for record in read_all(out / PREDICTION):
+        yield prediction_table(record)
+
+
+def _say(path: Path, console: Console) -> None:
+    console.print(str(path), soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,1 @@
+"""Configs: their types, their files, their words."""

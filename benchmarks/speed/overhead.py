@@ -1,0 +1,181 @@
+"""What a suite costs beyond training and sleep, measured in one run: `python -m benchmarks overhead CONFIG`.
+
+Four clocks, each of the same strategy under the same seed on the same stream:
+
+- plain: Avalanche alone, as its tutorials have it, its own data loader, nothing measured;
+- training and sleep: the same in the laboratory's loop, whose batches come whole;
+- measured: that loop with both accuracy matrices;
+- suite: all that `python -m benchmarks run` does with one worker, checkpoints, record and progress included.
+
+They take turns, several times, and medians of ratios within a turn are given: so a busy machine does little harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from avalanche.benchmarks import nc_benchmark
+from avalanche.training import Naive
+from avalanche.training.plugins import EvaluationPlugin
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import TensorDataset
+
+from benchmarks.configs.files import load_config
+from benchmarks.configs.run import RunConfig, StreamConfig
+from benchmarks.data.dataset import Dataset
+from benchmarks.runs.models import LOSSES, build_model, build_optimizer
+from benchmarks.runs.runner import run, seed_everything
+from benchmarks.runs.suite import plan, run_suite
+from benchmarks.streams.loading import Places, load_for
+from src_plugin import SRCPlugin
+from src_plugin.errors import ConfigError, SRCError
+from strategies.setup import NoLogger
+
+WANTED = 0.05  # of a measured run
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The four clocks of one turn, in s."""
+
+    plain: float
+    training_and_sleep: float
+    measured: float
+    suite: float
+
+    @property
+    def own(self) -> float:
+        """What the suite adds to the measured run, as a fraction of it."""
+        return self.suite / self.measured - 1
+
+    @property
+    def over_plain(self) -> float:
+        """What the whole suite takes beyond plain training and sleep, as a fraction of them; below 0 if less."""
+        return self.suite / self.plain - 1
+
+
+def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 0) -> list[Turn]:
+    """Time `naive+src` in four ways, one after the other, `repeats` times.
+
+    Args:
+        config: A class-incremental stream in fixed order on a network without a backbone.
+        places: Where its data are.
+        repeats: Turns; one more, before them, is not counted.
+        seed: The same for all.
+
+    Raises:
+        ConfigError: The stream is one that the plain program does not make.
+        DataError: The data are not there.
+    """
+    _refuse(config)
+    data = load_for(config, places)
+    turns = [_turn(config, data, places=places, seed=seed) for _ in range(repeats + 1)]
+    return turns[1:]
+
+
+def _turn(config: RunConfig, data: Dataset, *, places: Places, seed: int) -> Turn:
+    started = time.perf_counter()
+    _plain(config, data, seed=seed)
+    plain = time.perf_counter() - started
+    record = run(config, strategy="naive+src", seed=seed, data=data)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = plan(config, strategies=["naive+src"], seeds=[seed], out=Path(folder))
+        started = time.perf_counter()
+        run_suite(jobs, console=Console(quiet=True), places=places)
+        suite = time.perf_counter() - started
+    return Turn(plain, record.seconds.train + record.seconds.sleep, record.seconds.total, suite)
+
+
+def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
+    """Train with sleep, by Avalanche and SRCPlugin alone."""
+    parts = []
+    for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
+        part = TensorDataset(images, labels)
+        part.targets = labels.tolist()  # type: ignore[attr-defined]
+        parts.append(part)
+    n = config.stream.n_experiences
+    order = list(range(data.n_classes))
+    stream = nc_benchmark(*parts, n_experiences=n, task_labels=False, fixed_class_order=order).train_stream
+    seed_everything(seed)
+    model = build_model(config.model, n_inputs=data.n_inputs, n_classes=data.n_classes)
+    training = config.training
+    strategy = Naive(
+        model=model,
+        optimizer=build_optimizer(training, model.parameters()),
+        criterion=LOSSES[training.loss](),
+        train_mb_size=training.batch_size,
+        train_epochs=training.epochs,
+        plugins=[SRCPlugin(seed=seed)],
+        evaluator=EvaluationPlugin(loggers=[NoLogger()]),
+    )
+    for experience in stream:
+        strategy.train(experience)
+
+
+def _refuse(config: RunConfig) -> None:
+    stream = config.stream
+    plain = StreamConfig(dataset=stream.dataset, n_experiences=stream.n_experiences or 1)
+    if config.backbone is not None or stream != plain or config.sleep.preset != "auto":
+        raise ConfigError(
+            f"{config.name}: the overhead is measured on experiences of equally many classes in fixed order, without a "
+            "backbone and with the sleep auto, as a plain program is timed beside it; try configs/split_digits.yaml"
+        )
+
+
+def make_table(turns: Sequence[Turn]) -> Table:
+    """Return medians: seconds, and each as a ratio to the plain program of its turn."""
+    table = Table(title="naive+src, one worker")
+    for heading in ("", "s", "of plain"):
+        table.add_column(heading, justify="right" if heading else "left")
+    names = {
+        "plain Avalanche: training and sleep": "plain",
+        "laboratory: training and sleep": "training_and_sleep",
+        "the same, measured": "measured",
+        "the same, as a suite": "suite",
+    }
+    for title, field in names.items():
+        seconds = [getattr(turn, field) for turn in turns]
+        ratio = median(value / turn.plain for value, turn in zip(seconds, turns, strict=True))
+        table.add_row(title, f"{median(seconds):.2f}", f"{ratio:.2f}")
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table; `python -m benchmarks overhead`.
+
+    Args:
+        argv: Options, see `--help`; None takes them from the command line.
+
+    Returns:
+        Exit status: 0, or 2 if the config is none of those that can be measured, or the data are not there.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks overhead", description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, nargs="?", default=Path("configs/split_digits.yaml"))
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data set's files")
+    parser.add_argument("--repeats", type=int, default=3, help="turns, of which the median counts (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    places = Places(data_roots=(options.data_root,)) if options.data_root else Places()
+    try:
+        turns = measure(load_config(options.config), places=places, repeats=max(1, options.repeats))
+    except SRCError as error:
+        parser.error(str(error))
+    console = Console()
+    console.print(make_table(turns))
+    own, over = (100 * median(getattr(turn, name) for turn in turns) for name in ("own", "over_plain"))
+    verdict = "reached" if own < 100 * WANTED else "missed"
+    console.print(
+        f"The suite adds {own:+.1f} % to a measured run (wanted: below {100 * WANTED:.0f}; {verdict}); with all of its "
+        f"measuring it takes {over:+.1f} % of plain training and sleep.",
+        highlight=False,
+    )
+    return 0

@@ -1,0 +1,1 @@
+"""Data sets become streams of experiences."""

@@ -1,0 +1,1 @@
+"""The head: the layers that sleep, found, read and written."""

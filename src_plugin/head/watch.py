@@ -1,0 +1,144 @@
+"""Watch: what reaches the head in the forward passes of a model, and which pass made which output.
+
+Hooks exist during a forward pass only, so no copy of the model ever carries one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src_plugin.errors import HeadNotFoundError
+from src_plugin.head.state import Head
+from src_plugin.head.trace import Trace, eval_mode
+
+Forward = Callable[..., Any]
+
+
+class _Watched:
+    """Stands in for `model.forward` while the model is watched."""
+
+    def __init__(self, watch: Watch, model: nn.Module, forward: Forward) -> None:
+        self.watch, self.model, self.forward = watch, model, forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.watch._run(self.model, self.forward, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the model is not watched: it runs its own forward."""
+        return MethodType(type(self.model).forward, memo.get(id(self.model), self.model))
+
+
+class Watch:
+    """Watches the forward passes of one model between `begin` and `release`."""
+
+    def __init__(self) -> None:
+        self._head: Head | None = None
+        self._ahead: Callable[..., None] | None = None
+        self._then: Callable[[Any], None] | None = None
+        self._watched: tuple[nn.Module, Any] | None = None  # the model, and a `forward` of its own if it had one
+        self._passes: list[tuple[Any, Trace | Tensor]] = []
+
+    def begin(
+        self,
+        model: nn.Module,
+        *,
+        head: Head | None,
+        ahead: Callable[[nn.Module, Forward, tuple[Any, ...], dict[str, Any]], None],
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Watch the forward passes of `model` until `release`.
+
+        Args:
+            model: The model.
+            head: Its head; where it is not known, or no longer in the model, passes are traced.
+            ahead: Called with the model, its own forward and the arguments of a pass, before one that is traced.
+            then: Called with the output of each pass when it has ended.
+
+        Raises:
+            HeadNotFoundError: The model is compiled.
+        """
+        self.release()
+        if hasattr(model, "_orig_mod"):
+            raise HeadNotFoundError(
+                "a compiled model cannot be watched layer by layer; pass the plain model to the strategy, or compile "
+                "only what lies below the head: nn.Sequential(torch.compile(backbone), head)"
+            )
+        self._head, self._ahead, self._then = head, ahead, then
+        # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
+        self._watched = (model, model.__dict__.get("forward"))
+        model.__dict__["forward"] = _Watched(self, model, model.forward)
+
+    def take(self) -> list[tuple[Any, Trace | Tensor]]:
+        """Return what passed, and forget it: the output of each pass with the input of its head, or with its trace."""
+        passes, self._passes = self._passes, []
+        return passes
+
+    def release(self) -> None:
+        """Stop to watch, and forget what passed; leaves no hook behind. Safe to call at any time."""
+        self._passes = []
+        self._head = self._ahead = None
+        if self._watched is not None:
+            model, own = self._watched
+            self._watched = None
+            model.__dict__.pop("forward", None)
+            if own is not None:
+                model.__dict__["forward"] = own
+
+    def _run(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        then = self._then
+        try:
+            output = self._pass(model, forward, args, kwargs)
+        except BaseException:  # an interrupt counts: nothing stays on a model whose training broke off
+            self.release()
+            raise
+        if then is not None:
+            then(output)
+        return output
+
+    def _pass(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one forward pass, and keep its output with the input of its head, or with its trace."""
+        head = self._head
+        if head is None or not head.is_in(model):
+            if self._ahead is not None:
+                self._ahead(model, forward, args, kwargs)
+            record = Trace(model)
+            output = record.run(forward, *args, **kwargs)
+            self._passes.append((output, record))
+            return output
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            caught.append((inputs[0] if inputs else named["input"]).detach())
+
+        handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+        try:
+            output = forward(*args, **kwargs)
+        finally:
+            handle.remove()
+        if head.layers[0] is model:  # its own hooks had their turn before its forward
+            catch(model, args, kwargs)
+        if caught:
+            self._passes.append((output, caught[-1]))
+        return output
+
+
+def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.device | str) -> Tensor:
+    """Return what reaches the head when the model sees `inputs`; eval mode, modes restored; CPU, shape (n, n_0)."""
+    caught: list[Tensor] = []
+
+    def catch(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        caught.append((args[0] if args else named["input"]).detach().reshape(-1, head.sizes[0]).cpu())
+
+    handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        with eval_mode(model), torch.no_grad():
+            for batch in inputs.split(512):
+                model(batch.to(device))
+    finally:
+        handle.remove()
+    return torch.cat(caught)

@@ -1,0 +1,1 @@
+"""One night: what a sleep does, stage by stage."""

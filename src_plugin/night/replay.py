@@ -1,0 +1,146 @@
+"""Stage A as a simulation: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from src_plugin.config import SleepConfig
+from src_plugin.errors import warn_user
+from src_plugin.head.probe import Line, Probe
+from src_plugin.head.state import Head, HeadState
+from src_plugin.kernel import simulate
+from src_plugin.night.calibrate import Rule, calibrate
+from src_plugin.night.depth import UNMEASURED, depth_of
+from src_plugin.night.stimulus import spike_probability, stimulus_chunks
+
+KEPT = 0.99
+"""Share of predictions on current inputs that the first sleep must leave as they are."""
+
+FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
+"""Shares of the first sleep's change that are tried, largest first."""
+
+
+def replay(
+    head: Head,
+    trained: HeadState,
+    mean: NDArray[np.float64],
+    config: SleepConfig,
+    *,
+    n_steps: int,
+    generator: np.random.Generator,
+    inputs: Tensor | None,
+    is_first: bool = False,
+) -> tuple[HeadState, dict[str, Any]]:
+    """Sleep: show a copy of the head noise with the mean of its inputs, step by step, and let its weights follow.
+
+    Args:
+        head: The head.
+        trained: Its parameters; they stay as they are.
+        mean: Mean of the head's inputs, shape (n_0,), 0 or more.
+        config: How to sleep.
+        n_steps: Length, in steps.
+        generator: The only source of randomness.
+        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains, for the
+            depth, and for the first gate.
+        is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
+
+    Returns:
+        The slept state, and what the report says of it, by the names of its fields.
+
+    Source:
+        Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
+    """
+    device, trained = trained.device, trained.to("cpu")  # where the kernel runs
+    inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
+    is_given = config.inc is not None and config.dec is not None  # then nothing reads the depth
+    depth, told = (UNMEASURED, {}) if is_given else depth_of(config.depth, mean, inputs)
+    spent: dict[str, Any] = {"steps": n_steps, "strength": depth, "skipped": {}, **told}
+    probability = spike_probability(mean, config)
+    # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
+    fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
+    rule: Rule = calibrate(
+        head, fell_asleep, probability, config, n_steps=n_steps, strength=depth, generator=generator, inputs=inputs
+    )
+    weights: list[Any] = [w.numpy() for w in fell_asleep.weights]
+    potentials: list[Any] | None = None
+    counts = [np.zeros(n, dtype=np.int64) for n in head.sizes]
+    ups = np.zeros(len(weights), dtype=np.int64)
+    downs = np.zeros(len(weights), dtype=np.int64)
+    for spikes in stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch):
+        trace = simulate(
+            weights,
+            spikes,
+            scales=rule.scales,
+            thresholds=rule.thresholds,
+            inc=rule.inc,
+            dec=rule.dec,
+            decay=config.decay,
+            gate_width=config.gate_width,
+            inhibition=config.inhibition,
+            state=potentials,
+        )
+        weights, potentials = trace.weights, trace.potentials
+        counts = [a + b for a, b in zip(counts, trace.spike_counts, strict=True)]
+        ups += trace.potentiations
+        downs += trace.depressions
+    if not any(int(c.sum()) for c in counts[1:]):
+        warn_user(
+            "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
+            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
+        )
+    spent |= {
+        "spikes": [int(c.sum()) for c in counts],
+        "rates": [float(c.mean() / n_steps) for c in counts],
+        "scales": list(rule.scales),
+        "thresholds": list(rule.thresholds),
+        "inc": list(rule.inc),
+        "dec": list(rule.dec),
+        "potentiations": [int(n) for n in ups],
+        "depressions": [int(n) for n in downs],
+    }
+    # The kernel's weights are transposed views, which are slow to be mixed with others.
+    slept = trained.with_weights([torch.from_numpy(w).contiguous() for w in weights])
+    if is_first and config.first_gate:
+        if inputs is None:
+            spent["skipped"]["first_gate"] = "no inputs of the current experience were given"
+        else:
+            slept, spent["kept_fraction"] = keep_first(head, trained, slept, inputs)
+    return slept.to(device), spent
+
+
+def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:
+    """Take back part of the first sleep if it would change what was just learnt.
+
+    Args:
+        head: The head.
+        trained: Before the sleep.
+        slept: After it.
+        inputs: Current inputs of the head, shape (n, n_0).
+
+    Returns:
+        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
+        predictions as they were, and that fraction.
+    """
+    shown = Probe(head, inputs.to(trained.weights[0]))
+    wanted = shown.logits(trained).argmax(1)
+    line = Line(shown, trained, slept)
+    for fraction in FRACTIONS:
+        if _answers_alike(line, fraction, wanted):
+            return line.point(fraction), fraction
+    return trained, 0.0
+
+
+def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
+    """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
+    n, wrong = len(wanted), 0
+    for start in range(0, n, 128):
+        rows = slice(start, start + 128)
+        wrong += int((line.logits(position, rows=rows).argmax(1) != wanted[rows]).sum())
+        if (n - wrong) / n < KEPT:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""What training shows, kept until the night."""

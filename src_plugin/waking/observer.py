@@ -1,0 +1,298 @@
+"""Waking: what a sleep must know of the training before it, collected batch by batch and mostly forgotten again.
+
+Between experiences only the running mean of the head's input, the seen classes, the names of layers, and checksums of
+running statistics below the head are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from src_plugin.errors import HeadNotFoundError, StimulusError
+from src_plugin.head.find import layers_above, named_head, parts_below, traced_head
+from src_plugin.head.state import Head, HeadState
+from src_plugin.head.trace import Trace, trace_forward
+from src_plugin.head.watch import Forward, Watch
+from src_plugin.waking.backbone import NormHold, is_candidate
+from src_plugin.waking.classes import ClassLedger
+from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
+from src_plugin.waking.mean import check_mean_input
+from src_plugin.waking.recent import Recent
+
+ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
+"""Why `auto` stays awake where the model is told the task."""
+
+
+class Waking:
+    """Watches training forward passes of one model.
+
+    A watcher (plugin or callback) calls `begin_forward` and `end_forward` around every training forward pass,
+    `begin_epoch` before every epoch, `forget` after the sleep, and `let_go` when training ends. Hooks exist during a
+    forward pass only, so no copy of the model ever carries one.
+
+    Args:
+        head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
+        needs_classes: Refuse targets that are not class numbers (pure SRC takes any, and then knows no classes).
+        holds: Keep batch norm below the head in eval mode if all is frozen there; False touches no mode.
+
+    Attributes:
+        ledger: The classes, and how well they are recalled.
+        head: The head of this experience, once it was found.
+        before: The head's parameters before the experience, or before the first since the last sleep.
+    """
+
+    def __init__(
+        self, head: str | Sequence[str] | None = None, *, needs_classes: bool = True, holds: bool = True
+    ) -> None:
+        self.head_names = head
+        self.needs_classes = needs_classes
+        self.ledger = ClassLedger(needs_classes=needs_classes)
+        self.before: HeadState | None = None
+        self._before_names: tuple[str, ...] = ()  # of the layers that `before` holds
+        self._below: dict[str, int] | None = None  # checksums of the parameters outside the head, as old as `before`
+        self._buffers: dict[str, int] | None = None  # of all buffers, as old as the last sleep that looked at them
+        self._buffers_now: dict[str, int] | None = None
+        self._ends: set[str] = set()  # names of the output layers that earlier experiences had
+        self._total: NDArray[np.float64] | None = None
+        self._count = 0
+        self._iterations = 0  # since the last sleep
+        self._watch = Watch()
+        self._hold = NormHold() if holds else None
+        self._start()
+
+    def _start(self) -> None:
+        """Forget the experience; what is set in `__init__` stays."""
+        self.head: Head | None = None
+        self._above: list[nn.Linear] = []  # what a named head passes its outputs on to
+        self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
+        self._sum: Tensor | None = None
+        self._n = 0
+        self._recent = Recent()
+
+    def begin_epoch(self, model: nn.Module | None = None) -> None:
+        """Start to count recall of rehearsed classes anew; hold batch norms of a model whose head was found before."""
+        self.ledger.begin_epoch()
+        if self._hold is not None and model is not None:
+            self._hold(model)
+
+    def begin_forward(self, model: nn.Module, *, then: Callable[[Any], None] | None = None) -> None:
+        """Watch the forward passes of `model` until `end_forward` or `release`.
+
+        Args:
+            model: The model.
+            then: Called with the output of each pass when it has ended.
+        """
+        if self._hold is not None:
+            self._hold.renew(model)
+        self._watch.begin(model, head=self.head, ahead=self._look_ahead, then=then)
+
+    def _look_ahead(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Do what is too late after a forward pass in training mode: running statistics have moved by then.
+
+        Which of them lie below the head only a pass can tell, so the inputs pass in eval mode first.
+        """
+        if self._buffers is None:
+            self._buffers = buffer_checksums(model)
+        if self._hold is None or not is_candidate(model):
+            return
+        own = [a.clone() if isinstance(a, Tensor) else a for a in args]  # a model may change its input in place
+        try:
+            head, above = self._find(model, trace_forward(model, forward, *own, **kwargs))
+        except HeadNotFoundError:
+            return  # the pass that counts says it
+        names = {layer: name for name, layer in model.named_modules()}
+        self._hold(model, [*head.names, *(names[layer] for layer in above)])
+
+    def _find(self, model: nn.Module, seen: Trace) -> tuple[Head, list[nn.Linear]]:
+        """Return the head that a traced pass shows, and the Linear layers that took what came out of it."""
+        head = traced_head(model, seen) if self.head_names is None else named_head(model, self.head_names, seen)
+        return head, layers_above(head, seen)
+
+    def end_forward(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> None:
+        """Note what the forward pass that just ended has shown.
+
+        Args:
+            model: The model.
+            outputs: Its outputs, shape (n, classes).
+            targets: Class numbers, shape (n,).
+
+        Raises:
+            HeadNotFoundError: The model has no head that can sleep.
+            StimulusError: The first batch shows that inputs of the head are negative or not finite; a later one, that
+                the head has another number of inputs now.
+            ConfigError: Targets are not class numbers, or the head has no output for one of them.
+        """
+        passes = self._watch.take()
+        self.release()
+        if not passes:
+            return  # nothing went through the model, or through its head
+        # Methods that rehearse pass other data too: the pass that counts is the one that made these outputs.
+        seen = next((seen for output, seen in passes if output is outputs), passes[-1][1])
+        if isinstance(seen, Trace):
+            self.head, above = self._find(model, seen)
+            if self.head.layers[0] not in seen.linear_inputs:
+                self.head = None  # a named head that this pass did not go through
+                return
+            self._above, self._parts_below = above, parts_below(model, self.head, seen)
+            seen = seen.linear_inputs[self.head.layers[0]]
+        assert self.head is not None
+        x = seen.reshape(-1, self.head.sizes[0])
+        total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
+        if self._sum is not None:
+            self._check_same_inputs(len(total), len(self._sum))
+        else:
+            try:
+                check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+            except StimulusError as error:
+                raise StimulusError(f"{error} ({self.head.describe()})") from None
+            self.ledger.open(outputs, targets)
+            if self.before is None:
+                self.before, self._before_names = self.head.read(), self.head.names
+            if self._below is None:
+                self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
+        self._sum = total if self._sum is None else self._sum + total
+        self._n += len(x)
+        self._iterations += 1
+        self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
+        classes = targets.detach() if self.ledger.has_classes else None
+        self._recent.note(x, classes, seen=self.ledger.seen)
+
+    @property
+    def has_seen_input(self) -> bool:
+        """Whether anything reached the head since the last `forget`."""
+        return self._n > 0
+
+    @property
+    def recent(self) -> Tensor | None:
+        """The last inputs of the head, about a thousand, shape (n, n_0)."""
+        return self._recent.inputs
+
+    @property
+    def fresh(self) -> tuple[Tensor, Tensor] | None:
+        """The last inputs of new classes, and their classes; None in a first experience."""
+        return self._recent.fresh
+
+    def mean_input(self) -> NDArray[np.float64]:
+        """Return the mean input of the head over everything seen, shape (n_0,); every presentation counts once.
+
+        Raises:
+            StimulusError: Nothing was seen, or the head has other inputs than earlier.
+        """
+        total, count = self._sums()
+        if count == 0:
+            raise StimulusError("nothing was seen in training, so there is no mean input to sleep on")
+        return total / count
+
+    def _sums(self) -> tuple[NDArray[np.float64], int]:
+        now = None if self._sum is None else self._sum.cpu().double().numpy()
+        if self._total is None or now is None:
+            total = self._total if now is None else now
+            return (np.zeros(0) if total is None else total), self._count + self._n
+        self._check_same_inputs(len(now), len(self._total))
+        return self._total + now, self._count + self._n
+
+    @staticmethod
+    def _check_same_inputs(now: int, earlier: int) -> None:
+        if now != earlier:
+            raise StimulusError(
+                f"the head has {now} inputs now and had {earlier} earlier, so there is no mean over both. Name a head "
+                "that keeps its inputs: head='classifier'"
+            )
+
+    @property
+    def has_other_end(self) -> bool:
+        """Whether earlier experiences had another output layer, so that there is nothing to balance; never if pure."""
+        return self.needs_classes and self.head is not None and bool(self._ends - {self.head.names[-1]})
+
+    def trained_below(self, model: nn.Module, head: Head) -> list[str]:
+        """Return the names of parameters below the head that have moved since the weights before were copied."""
+        now = checksums(model, apart_from=(*head.layers, *self._above))
+        return [] if self._below is None else moved(self._below, now)
+
+    def changed_below(self, model: nn.Module) -> list[str]:
+        """Return the names of floating-point buffers below the head that changed since the last sleep that looked.
+
+        Or since before the first forward pass in training. Running statistics are such buffers.
+        """
+        self._buffers_now = buffer_checksums(model)
+        names = [] if self._buffers is None else changed(self._buffers, self._buffers_now)
+        return [name for name in names if name.rpartition(".")[0] in self._parts_below]
+
+    def _before_now(self) -> HeadState | None:
+        """Return the weights before, a tensor per layer of the head as it is now; a layer that is new comes empty."""
+        if self.before is None or self.head is None or self.head.names == self._before_names:
+            return self.before
+        weights = dict(zip(self._before_names, self.before.weights, strict=True))
+        biases = dict(zip(self._before_names, self.before.biases, strict=True))
+        return HeadState(
+            tuple(weights.get(name, torch.zeros(0, 0)) for name in self.head.names),
+            tuple(biases.get(name, torch.zeros(0)) for name in self.head.names),
+        )
+
+    def knowledge(self) -> dict[str, Any]:
+        """Return what `sleep_head` wants to know of the experience, by its own argument names; see `ClassLedger`."""
+        known = self.ledger.knowledge()
+        held = {"samples": self._recent.samples, "exemplars": self._recent.exemplars(known["old_classes"])}
+        return {"before": self._before_now(), "iterations": self._iterations, **held, **known}
+
+    def forget(self, *, slept: bool) -> None:
+        """End the experience: fold it into the running mean, and drop all the rest.
+
+        Args:
+            slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
+        """
+        self._total, self._count = self._sums()
+        self._ends.update(() if self.head is None else self.head.names[-1:])
+        self.release()
+        self._start()
+        self.ledger.close(slept=slept)
+        if slept:
+            self.before = self._below = None
+            self._iterations = 0
+            self._buffers, self._buffers_now = self._buffers_now or self._buffers, None
+
+    def let_go(self) -> None:
+        """Put batch norms that were held in eval mode back as they were: training is over."""
+        if self._hold is not None:
+            self._hold.let_go()
+
+    def release(self) -> None:
+        """Stop to watch a forward pass; leaves no hook behind. Safe to call at any time."""
+        self._watch.release()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept between experiences, as plain numbers and arrays."""
+        return {
+            "total": None if self._total is None else torch.from_numpy(self._total),
+            "count": self._count,
+            "seen": sorted(self.ledger.seen),
+            "ends": sorted(self._ends),
+            "counts": dict(self.ledger.counts),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._total = None if state["total"] is None else state["total"].numpy()
+        self._count = int(state["count"])
+        self.ledger.seen = set(state["seen"])
+        self._ends = set(state.get("ends", ()))
+        self.ledger.counts = dict(state.get("counts", {}))
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes kept from one experience to the next."""
+        mean = 0 if self._total is None else self._total.nbytes
+        before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
+        classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
+        return mean + before + 8 * (1 + classes + len(self._buffers or ()))
+
+
+def task_heads_message(model: nn.Module) -> str:
+    """Return what a user should know of a model that is told the task."""
+    return f"{type(model).__name__} has {ONE_HEAD_PER_TASK}, so there is nothing to balance, and it is left as it is"
