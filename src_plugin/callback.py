@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, warn_user
-from src_plugin.head.state import Head
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, Warner
 from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
-from src_plugin.waking.drift import buffer_message, check_trained, drift_message
-from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
+from src_plugin.waking.boundary import stay_awake, sum_up
+from src_plugin.waking.drift import check_trained
+from src_plugin.waking.observer import Waking
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -84,7 +84,7 @@ class SRCCallback(Callback):
         self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=not self.config.is_off)
         self._sleeps = 0
         self._saw_forward = False
-        self._told: set[str] = set()
+        self._warn = Warner("SRCCallback")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
@@ -122,43 +122,16 @@ class SRCCallback(Callback):
         waking = self._waking
         if not waking.has_seen_input or waking.head is None:
             raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
-        if waking.has_other_end:
-            self._tell("task heads", task_heads_message(pl_module))
-            head = waking.head
-            report = SleepReport("awake", ONE_HEAD_PER_TASK, layers=list(head.names), sizes=list(head.sizes))
-        else:
-            report = self._sleep(pl_module, waking.head)
+        index = self._sleeps
+        report = stay_awake(waking, pl_module, self.config, index=index, warn=self._warn)
+        if report is None:
+            check_trained(pl_module)
+            warn = None if self.config.is_off else self._warn
+            training = sum_up(waking, self._model(pl_module), waking.head, index=index, warn=warn)
+            report = sleep_head(waking.head, training, self.config, self._generator)
         self.reports.append(report)
         self._sleeps += 1
         waking.forget(slept=True)
-
-    def _sleep(self, pl_module: LightningModule, head: Head) -> SleepReport:
-        if self.config.steps_at(self._sleeps) > 0:
-            check_trained(pl_module)
-        waking = self._waking
-        model = self._model(pl_module)
-        below, buffers = waking.trained_below(model, head), waking.changed_below(model)
-        if not self.config.is_off:
-            if below:
-                self._tell("backbone", drift_message(below, head))
-            elif buffers:
-                self._tell("buffers", buffer_message(buffers, model, head))
-        return sleep_head(
-            head,
-            waking.mean_input(),
-            self.config,
-            generator=self._generator,
-            inputs=waking.recent,
-            index=self._sleeps,
-            backbone_trained=bool(below or buffers),
-            **waking.knowledge(),
-        )
-
-    def _tell(self, topic: str, message: str) -> None:
-        """Warn once."""
-        if topic not in self._told:
-            self._told.add(topic)
-            warn_user(f"SRCCallback: {message}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook and no mode behind."""

@@ -66,5 +66,23 @@ def warn_user(message: str) -> None:
     )
 
 
+class Warner:
+    """Warns of each topic once.
+
+    Args:
+        speaker: Whose name the message begins with.
+    """
+
+    def __init__(self, speaker: str) -> None:
+        self._speaker = speaker
+        self._told: set[str] = set()
+
+    def __call__(self, topic: str, message: str) -> None:
+        """Warn, unless that was done before."""
+        if topic not in self._told:
+            self._told.add(topic)
+            warn_user(f"{self._speaker}: {message}")
+
+
 def _package(module: dict[str, object]) -> str:
     return str(module.get("__name__", "")).partition(".")[0]

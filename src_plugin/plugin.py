@@ -1,13 +1,14 @@
 """SRCPlugin: a sleep at the end of every experience of any Avalanche strategy.
 
-The plugin decides when, and finds its place among the other plugins; `waking.py` collects what the sleep needs, and
-`consolidation.py` does the sleep.
+The plugin decides when, and finds its place among the other plugins; `waking` collects what the sleep needs, and
+`night` does the sleep.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, warn_user
+from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, Warner
 from src_plugin.head.find import named_head
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
@@ -29,10 +30,11 @@ from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
-from src_plugin.waking.drift import buffer_message, check_trained, drift_message
+from src_plugin.waking.boundary import stay_awake, sum_up
+from src_plugin.waking.drift import check_trained
 from src_plugin.waking.exemplars import exemplars_of, recall_of
 from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
-from src_plugin.waking.protecting import protector_of
+from src_plugin.waking.summary import TrainingSummary
 
 MUST_COME_FIRST = (SynapticIntelligencePlugin, CWRStarPlugin)
 """Plugins that finish their own account of training before the sleep changes weights; all others come after it."""
@@ -150,7 +152,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=holds)
         self._experiences = 0
         self._sub_experiences = 0
-        self._told: set[str] = set()
+        self._warn = Warner("SRCPlugin")
         self._run: tuple[Callable[[], Any], Callable[[], Any]] | None = (
             None  # weak: the strategy and the model it is with
         )
@@ -163,7 +165,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         plugins = strategy.plugins
         for kind, why in UNDO_SLEEP.items():
             if any(isinstance(p, kind) for p in plugins):
-                self._tell(kind.__name__, f"{why}, so a sleep shows until then and nothing of it stays")
+                self._warn(kind.__name__, f"{why}, so a sleep shows until then and nothing of it stays")
         early = [p for p in plugins if isinstance(p, MUST_COME_FIRST)]
         late = [p for p in plugins if p is not self and not isinstance(p, MUST_COME_FIRST)]
         if plugins != [*early, self, *late]:
@@ -221,66 +223,47 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
                 f"{type(strategy).__name__} does not train by forward passes of strategy.model. Leave SRCPlugin out"
             )
         due = self._is_due(strategy)
-        if due and self.config.steps_at(len(self.reports)) == 0:
-            self._stay_awake("zero steps")
-        elif due and (has_task_heads or self._waking.has_other_end):
-            self._tell("task heads", task_heads_message(strategy.model))
-            self._stay_awake(ONE_HEAD_PER_TASK)
-        elif due:
-            self._sleep(strategy)
+        if due:
+            awake = stay_awake(
+                self._waking, strategy.model, self.config,
+                index=len(self.reports), warn=self._warn, has_task_heads=has_task_heads,
+            )  # fmt: skip
+            if awake is None:
+                self._sleep(strategy)
+            else:
+                self.reports.append(awake)
         self._waking.forget(slept=due)
 
-    def _stay_awake(self, reason: str) -> None:
-        head = self._waking.head
-        layers, sizes = ([], []) if head is None else (list(head.names), list(head.sizes))
-        self.reports.append(SleepReport("awake", reason, layers=layers, sizes=sizes))
-
     def _sleep(self, strategy: Any) -> None:
-        waking = self._waking
-        head = self._current_head(strategy.model)
+        head, inputs = self._current_head(strategy.model), None
         check_trained(strategy.model)
-        if self.reference is None:
-            mean, inputs = waking.mean_input(), waking.recent
-        else:
+        if self.reference is not None:
             inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
-            mean = inputs.mean(0, dtype=torch.float64).numpy()
-        below = waking.trained_below(strategy.model, head)
-        buffers = waking.changed_below(strategy.model)
-        if self.reference is None and not self.config.is_off:  # a reference passes through the backbone as it is now
-            if below:
-                self._tell("backbone", drift_message(below, head))
-            elif buffers:
-                self._tell("buffers", buffer_message(buffers, strategy.model, head))
-        known = waking.knowledge()
-        self._ask_memory(strategy, head, known)
+        # A reference passes through the backbone as it is now.
+        warn = None if self.reference is not None or self.config.is_off else self._warn
+        training = sum_up(self._waking, strategy.model, head, index=len(self.reports), warn=warn, inputs=inputs)
+        training = replace(self._ask_memory(strategy, head, training), protector=protector_of(strategy))
         trigger_plugins(strategy, "before_sleep")
-        report = sleep_head(
-            head,
-            mean,
-            self.config,
-            generator=self._generator,
-            inputs=inputs,
-            index=len(self.reports),
-            **known,
-            protector=protector_of(strategy),
-            backbone_trained=bool(below or buffers),
-        )
-        self.reports.append(report)
+        self.reports.append(self._pass_night(head, training))
         trigger_plugins(strategy, "after_sleep")
 
-    def _ask_memory(self, strategy: Any, head: Head, known: dict[str, Any]) -> None:
+    def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        return sleep_head(head, training, self.config, self._generator)
+
+    def _ask_memory(self, strategy: Any, head: Head, training: TrainingSummary) -> TrainingSummary:
         """Add what exemplars that are kept but not trained on say of old classes, where no batch did."""
-        old, new = known["old_classes"], known["new_classes"]
-        if not (self.config.rehearsal_gate and known["recall"] is None and old and new):
-            return
-        exemplars = exemplars_of(strategy, old=old)
+        classes = training.classes
+        if not (self.config.rehearsal_gate and classes.recall is None and classes.old and classes.new):
+            return training
+        exemplars = exemplars_of(strategy, old=classes.old)
         if exemplars is None:
-            return
-        known["recall"] = recall_of(strategy.model, exemplars, known=(*old, *new), device=strategy.device)
-        fresh = self._waking.fresh
+            return training
+        recall = recall_of(strategy.model, exemplars, known=classes.seen, device=strategy.device)
+        fresh, samples = self._waking.fresh, training.samples
         if fresh is not None:
             inputs = head_inputs(strategy.model, head, exemplars[0], device=strategy.device)
-            known["samples"] = (torch.cat([inputs, fresh[0].cpu()]), torch.cat([exemplars[1], fresh[1].cpu()]))
+            samples = (torch.cat([inputs, fresh[0].cpu()]), torch.cat([exemplars[1], fresh[1].cpu()]))
+        return replace(training, classes=replace(classes, recall=recall), samples=samples)
 
     def _has_task_heads(self, model: nn.Module) -> bool:
         """Whether the model is told the task and has a head for each, so that `auto` has nothing to balance.
@@ -302,7 +285,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
                 f"{type(model).__name__} has {ONE_HEAD_PER_TASK}, and SRCPlugin cannot choose one of "
                 f"them. Leave it out, or {cure}"
             )
-        self._tell(
+        self._warn(
             "task heads",
             f"{task_heads_message(model)}. For pure SRC {cure}; if all experiences have the same task label, use a "
             "model with one head",
@@ -343,7 +326,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         if not getattr(experience, "access_task_boundaries", False) or length is None:
             if self.schedule is not None:
                 return True
-            self._tell(
+            self._warn(
                 "boundaries",
                 "this online stream does not tell where an experience ends, so SRCPlugin never sleeps by itself; "
                 "pass schedule=lambda strategy: ... to say when",
@@ -354,12 +337,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             return False
         self._sub_experiences = 0
         return True
-
-    def _tell(self, topic: str, message: str) -> None:
-        """Warn once."""
-        if topic not in self._told:
-            self._told.add(topic)
-            warn_user(f"SRCPlugin: {message}")
 
     @property
     def kept_bytes(self) -> int:
@@ -372,3 +349,14 @@ def shared_layers(model: nn.Module) -> list[str]:
     heads = [part for part in model.modules() if isinstance(part, MultiHeadClassifier)]
     own = {layer for part in heads for layer in part.modules()}
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer not in own]
+
+
+def protector_of(strategy: Any) -> str | None:
+    """Return the class name of the first plugin that has `protects_old_inputs = True`; None if there is none.
+
+    Such a plugin notes, when an experience ends, which inputs its layers had, and lets later training move weights
+    where these do not reach. Hidden layers are inputs too: a sleep that changes what they answer to earlier images
+    leaves the notes behind.
+    """
+    protectors = (type(p).__name__ for p in strategy.plugins if getattr(p, "protects_old_inputs", False) is True)
+    return next(protectors, None)

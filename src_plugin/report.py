@@ -1,28 +1,55 @@
-"""SleepReport: what one sleep did, stage by stage, and why."""
+"""SleepReport: what one sleep did, stage by stage, and why. Each stage has a report of its own, and prints its lines.
+
+Everything is a plain number, text or list, so that JSON can hold it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
 @dataclass(frozen=True)
-class SleepReport:
-    """What one sleep did, stage by stage. Everything is a plain number, text or list, so that JSON can hold it.
+class _Stage:
+    """What one stage did, by the names of `SleepReport.to_dict`; defaults stand for a stage that was not done."""
+
+    def _lines(self, report: SleepReport) -> Iterable[str]:
+        return ()
+
+
+@dataclass(frozen=True)
+class ClosedFormReport(_Stage):
+    """A sleep in closed form.
 
     Attributes:
-        decision: "slept", or "awake" if a gate or zero steps left the head as it was.
-        reason: Why.
-        gate: The field of SleepConfig whose gate closed or, judging by samples, undid the night; None if none did.
-        layers: Names of the head's layers.
-        sizes: Units per layer, the inputs first, (L+1).
-        engine: What computed the sleep itself: "closed_form" or "simulated"; None if it was left out.
-        fractions: In closed form: part of each excited unit's answer to the mean input that was removed, (L).
-        answers: In closed form: the mean over units of that answer before, (L).
-        steps: Steps of a simulated sleep.
+        engine: "closed_form".
+        strength: Depth of the sleep: the factor on how far weights may move.
+        fractions: Part of each excited unit's answer to the mean input that was removed, (L).
+        answers: Mean over units of that answer before, (L).
+    """
+
+    engine: str | None = None
+    strength: float = 0.0
+    fractions: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+
+    def _lines(self, _: SleepReport) -> Iterable[str]:
+        parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
+        how = f"in closed form, depth {self.strength:.2g}"
+        yield f"  sleep   {how}: units answer the mean input less by {parts}, layer by layer"
+
+
+@dataclass(frozen=True)
+class SimulationReport(_Stage):
+    """A simulated sleep.
+
+    Attributes:
+        engine: "simulated".
         strength: Depth of the sleep: the factor on how far weights may move.
         input_variation: Mean squared distance of inputs from the mean input, relative to the squared norm of that; the
             depth was measured from it.
+        steps: Its length.
         spikes: Spikes per unit layer, the inputs first, (L+1).
         rates: The same per unit and step: firing rates as fractions, (L+1).
         scales: Gain per layer, (L).
@@ -31,26 +58,166 @@ class SleepReport:
         dec: Depression step per layer, (L).
         potentiations: Weight updates upwards per layer, (L).
         depressions: Weight updates downwards per layer, (L).
-        noise_strength: Share of the mean input that noise of stages B and C has.
+        kept_fraction: Share of the first sleep's change that was kept.
+    """
+
+    engine: str | None = None
+    strength: float = 0.0
+    input_variation: float | None = None
+    steps: int = 0
+    spikes: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    scales: list[float] = field(default_factory=list)
+    thresholds: list[float] = field(default_factory=list)
+    inc: list[float] = field(default_factory=list)
+    dec: list[float] = field(default_factory=list)
+    potentiations: list[int] = field(default_factory=list)
+    depressions: list[int] = field(default_factory=list)
+    kept_fraction: float | None = None
+
+    def _lines(self, _: SleepReport) -> Iterable[str]:
+        rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
+        yield f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of them"
+        if self.kept_fraction is not None:
+            yield f"  keep    {self.kept_fraction:.0%} of the change of this first sleep"
+
+
+@dataclass(frozen=True)
+class BalanceReport(_Stage):
+    """How much of the noise new classes win.
+
+    Attributes:
+        noise_strength: Share of the mean input that binary noise has.
         expected_share: Share of the noise that new classes are to win, after the numbers of their images.
-        share_trained: Fraction of noise that new classes win before the sleep.
-        share_slept: The same after stage A.
+        share_trained: Fraction of noise that they win before the night.
+        share_slept: The same after the sleep.
+    """
+
+    noise_strength: float | None = None
+    expected_share: float | None = None
+    share_trained: float | None = None
+    share_slept: float | None = None
+
+
+@dataclass(frozen=True)
+class SettleReport(_Stage):
+    """Where settling ended.
+
+    Attributes:
         silenced: Whether outputs of new classes had no past, so that settling started from silenced ones.
-        share_settled: The same after stage B.
-        share_levelled: The same after stage C, among twice as many noise vectors.
+        share_settled: Fraction of noise that new classes win there.
         settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
         settled_towards: "before" or "trained".
-        gains: Factor on the outputs of each seen class in stage C.
-        offsets: Offset of each seen class in stage C, after that.
-        kept_fraction: Share of the first sleep's change that was kept.
+    """
+
+    silenced: bool = False
+    share_settled: float | None = None
+    settled_at: float | None = None
+    settled_towards: str | None = None
+
+    def _lines(self, report: SleepReport) -> Iterable[str]:
+        start = "the weights before" if self.settled_towards == "before" else "the trained weights"
+        end = "the slept ones" if report.sleep else "the trained ones"
+        silenced = " with new outputs silenced, since they had no past" if self.silenced else ""
+        shares = f"{report.share_slept:.0%} -> {self.share_settled:.0%}"
+        yield (
+            f"  settle  new classes win {shares} of noise (their share: {report.expected_share:.0%}), at "
+            f"{self.settled_at:.2f} of the way from {start} to {end}{silenced}"
+        )
+
+
+@dataclass(frozen=True)
+class LevelReport(_Stage):
+    """What levelling made of the outputs.
+
+    Attributes:
+        gains: Factor on the outputs of each seen class.
+        offsets: Offset of each seen class, after that.
+        share_levelled: Fraction of noise that new classes win then, among twice as many noise vectors.
+    """
+
+    gains: list[float] | None = None
+    offsets: list[float] | None = None
+    share_levelled: float | None = None
+
+    def _lines(self, _: SleepReport) -> Iterable[str]:
+        if self.gains and self.offsets:
+            yield (
+                f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
+                f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}; new classes win {self.share_levelled:.0%}"
+            )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What samples said of one night that was tried.
+
+    Attributes:
+        night: Its name.
+        after: Mean accuracy over classes after it.
+        asked: By how much it had to rise; 0: at all; below 0: it might fall by so much.
+        kept: Whether it did.
+    """
+
+    night: str
+    after: float
+    asked: float
+    kept: bool
+
+    def __str__(self) -> str:
+        by = f" by {100 * abs(self.asked):.1f} points" if self.asked else ""
+        wanted = f"it {'had to rise' if self.asked >= 0 else 'might fall'}{by}"
+        return f"after {self.night} {self.after:.1%}; {wanted}: {'kept' if self.kept else 'undone'}"
+
+
+@dataclass(frozen=True)
+class JudgeReport(_Stage):
+    """What rehearsed and new samples said.
+
+    Attributes:
         samples: How many samples of old and of new classes judged the night.
         exemplars: How many different ones of an old class were rehearsed, on average.
-        must_rise: By how much the next had to rise for the night to be kept; below 0 it might fall by so much, as few
-            exemplars tell little.
-        samples_trained: Mean accuracy over classes on rehearsed and new samples before the night, where it was judged.
-        samples_after: The same after it; if several nights were tried, after the last.
-        verdicts: What samples said of each night that was tried: `night` (by name), `after`, `asked` (as `must_rise`)
-            and `kept`.
+        must_rise: By how much their accuracy had to rise for the last night to be kept; below 0 it might fall by so
+            much, as few exemplars tell little.
+        samples_trained: Mean accuracy over classes on them before the night.
+        samples_after: The same after the last night that was tried.
+        verdicts: On each night that was tried.
+    """
+
+    samples: list[int] | None = None
+    exemplars: float | None = None
+    must_rise: float | None = None
+    samples_trained: float | None = None
+    samples_after: float | None = None
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def _lines(self, _: SleepReport) -> Iterable[str]:
+        if self.samples:
+            yield (
+                f"  judge   by {self.samples[0]} rehearsed samples ({self.exemplars:.3g} different ones a class) and "
+                f"{self.samples[1]} new ones, of which {self.samples_trained:.1%} were right before, class by class"
+            )
+        yield from (f"          {verdict}" for verdict in self.verdicts)
+
+
+@dataclass(frozen=True)
+class SleepReport:
+    """What one sleep did, stage by stage; None stands for a stage that was not done.
+
+    What a stage reports can also be read from here, e.g. `report.share_settled`: None, 0 or empty where it was not
+    done.
+
+    Attributes:
+        decision: "slept", or "awake" if a gate or zero steps left the head as it was.
+        reason: Why.
+        layers: Names of the head's layers.
+        sizes: Units per layer, the inputs first, (L+1).
+        gate: The field of SleepConfig whose gate closed or, judging by samples, undid the night; None if none did.
+        sleep: The sleep itself.
+        balance: How much of the noise new classes win; None where there is nothing to balance.
+        settle: Settling.
+        level: Levelling.
+        judge: What samples said of the night.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
         weight_norm: Norm of each layer's weights before, (L).
@@ -64,97 +231,58 @@ class SleepReport:
     layers: list[str]
     sizes: list[int]
     gate: str | None = None
-    engine: str | None = None
-    fractions: list[float] = field(default_factory=list)
-    answers: list[float] = field(default_factory=list)
-    steps: int = 0
-    strength: float = 0.0
-    input_variation: float | None = None
-    spikes: list[int] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    scales: list[float] = field(default_factory=list)
-    thresholds: list[float] = field(default_factory=list)
-    inc: list[float] = field(default_factory=list)
-    dec: list[float] = field(default_factory=list)
-    potentiations: list[int] = field(default_factory=list)
-    depressions: list[int] = field(default_factory=list)
-    noise_strength: float | None = None
-    expected_share: float | None = None
-    share_trained: float | None = None
-    share_slept: float | None = None
-    silenced: bool = False
-    share_settled: float | None = None
-    share_levelled: float | None = None
-    settled_at: float | None = None
-    settled_towards: str | None = None
-    gains: list[float] | None = None
-    offsets: list[float] | None = None
-    kept_fraction: float | None = None
-    samples: list[int] | None = None
-    exemplars: float | None = None
-    must_rise: float | None = None
-    samples_trained: float | None = None
-    samples_after: float | None = None
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    sleep: ClosedFormReport | SimulationReport | None = None
+    balance: BalanceReport | None = None
+    settle: SettleReport | None = None
+    level: LevelReport | None = None
+    judge: JudgeReport | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     weight_change: list[float] = field(default_factory=list)
     weight_norm: list[float] = field(default_factory=list)
     backbone_trained: bool = False
     seconds: float = 0.0
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what a stage reports under a name."""
+        if name in _TOLD:
+            return self.to_dict()[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __str__(self) -> str:
         """Return the stages of the sleep, a line each."""
-        lines = [
-            f"{self.decision}: {self.reason} ({self.seconds:.2f} s)",
-        ]
+        lines = [f"{self.decision}: {self.reason} ({self.seconds:.2f} s)"]
         if self.layers:
-            lines.append(
-                f"  head    {', '.join(self.layers) or 'the module itself'} ({'-'.join(map(str, self.sizes))})"
-            )
-        if self.fractions:
-            parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
-            how = f"in closed form, depth {self.strength:.2g}"
-            lines.append(f"  sleep   {how}: units answer the mean input less by {parts}, layer by layer")
-        if self.rates:
-            rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
-            lines.append(
-                f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of them"
-            )
-        if self.kept_fraction is not None:
-            lines.append(f"  keep    {self.kept_fraction:.0%} of the change of this first sleep")
-        if self.settled_at is not None:
-            start = "the weights before" if self.settled_towards == "before" else "the trained weights"
-            end = "the slept ones" if self.engine or self.rates else "the trained ones"
-            lines.append(
-                f"  settle  new classes win {self.share_slept:.0%} -> {self.share_settled:.0%} of noise (their share: "
-                f"{self.expected_share:.0%}), at {self.settled_at:.2f} of the way from {start} to {end}"
-                + (" with new outputs silenced, since they had no past" if self.silenced else "")
-            )
-        if self.gains is not None and self.offsets is not None:
-            lines.append(
-                f"  level   outputs times {min(self.gains):.2g} to {max(self.gains):.2g}, offset by "
-                f"{min(self.offsets):+.2g} to {max(self.offsets):+.2g}; new classes win {self.share_levelled:.0%}"
-            )
-        if self.samples and self.samples_trained is not None:
-            lines.append(
-                f"  judge   by {self.samples[0]} rehearsed samples ({self.exemplars:.3g} different ones a class) and "
-                f"{self.samples[1]} new ones, of which {self.samples_trained:.1%} were right before, class by class"
-            )
-            lines += [_line_of(verdict) for verdict in self.verdicts]
+            names, sizes = ", ".join(self.layers) or "the module itself", "-".join(map(str, self.sizes))
+            lines.append(f"  head    {names} ({sizes})")
+        lines += [line for stage in self._stages() for line in stage._lines(self)]
         lines += [f"  skipped {stage}: {why}" for stage, why in self.skipped.items()]
         return "\n".join(lines)
 
+    def _stages(self) -> list[_Stage]:
+        return [stage for stage in (getattr(self, name) for name in _STAGES) if stage is not None]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields for JSON."""
-        return asdict(self)
+        """Return all fields for JSON, those of the stages beside the others."""
+        told = {name: value for stage in _BLANK for name, value in asdict(stage).items()}
+        told |= {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _STAGES}
+        return told | {name: value for stage in self._stages() for name, value in asdict(stage).items()}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> SleepReport:
+        """Read what `to_dict` wrote, of a record for instance."""
+        told = {**told, "verdicts": [Verdict(**verdict) for verdict in told.get("verdicts", ())]}
+        own = {name: value for name, value in told.items() if name not in _TOLD}
+        sleep = SimulationReport if told.get("rates") else ClosedFormReport
+        for slot, kind in zip(_STAGES, (sleep, BalanceReport, SettleReport, LevelReport, JudgeReport), strict=True):
+            stage = kind(**{f.name: told[f.name] for f in fields(kind) if f.name in told})
+            own[slot] = None if stage == kind() else stage
+        return cls(**own)
 
 
-def _line_of(verdict: dict[str, Any]) -> str:
-    """Return what samples said of one attempt."""
-    asked = verdict["asked"]
-    if not asked:
-        wanted = "it had to rise"
-    else:
-        wanted = f"it {'had to rise' if asked > 0 else 'might fall'} by {100 * abs(asked):.1f} points"
-    outcome = "kept" if verdict["kept"] else "undone"
-    return f"          after {verdict['night']} {verdict['after']:.1%}; {wanted}: {outcome}"
+_STAGES = ("sleep", "balance", "settle", "level", "judge")
+"""Fields of SleepReport that are stages."""
+
+_BLANK = (ClosedFormReport(), SimulationReport(), BalanceReport(), SettleReport(), LevelReport(), JudgeReport())
+
+_TOLD = {f.name for stage in _BLANK for f in fields(stage)}
+"""What stages report."""

@@ -20,31 +20,32 @@ def shared() -> Path:
     return folder
 
 
+def watch(monkeypatch, module):
+    """What every sleep of an adapter was given, flat; the sleep itself is the real one."""
+    given, real = [], module.sleep_head
+
+    def watched(head, training, config, generator):
+        classes = {f"{name}_classes": getattr(training.classes, name) for name in ("new", "old", "returned")}
+        told = {"class_counts": training.classes.counts, "recall": training.classes.recall}
+        state = head.read()
+        given.append(SimpleNamespace(head=head, config=config, state=state, **classes, **told, **vars(training)))
+        return real(head, training, config, generator)
+
+    monkeypatch.setattr(module, "sleep_head", watched)
+    return given
+
+
 @pytest.fixture
 def nights(monkeypatch):
-    """What every sleep of SRCPlugin was given; the sleep itself is the real one."""
-    from src_plugin import plugin as plugin_module
+    """What every sleep of SRCPlugin was given."""
+    from src_plugin import plugin
 
-    given, real = [], plugin_module.sleep_head
-
-    def watched(head, mean, config, **settings):
-        given.append(SimpleNamespace(head=head, mean=mean, config=config, **settings))
-        return real(head, mean, config, **settings)
-
-    monkeypatch.setattr(plugin_module, "sleep_head", watched)
-    return given
+    return watch(monkeypatch, plugin)
 
 
 @pytest.fixture
 def fit_nights(monkeypatch):
-    """What every sleep of SRCCallback was given; the sleep itself is the real one."""
-    from src_plugin import callback as callback_module
+    """What every sleep of SRCCallback was given."""
+    from src_plugin import callback
 
-    given, real = [], callback_module.sleep_head
-
-    def watched(head, mean, config, **settings):
-        given.append(SimpleNamespace(mean=mean, state=head.read(), **settings))
-        return real(head, mean, config, **settings)
-
-    monkeypatch.setattr(callback_module, "sleep_head", watched)
-    return given
+    return watch(monkeypatch, callback)

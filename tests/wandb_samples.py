@@ -22,7 +22,7 @@ from benchmarks.records.record import Record, record_path, write_record
 from benchmarks.tracking import logger as wandb_logger
 from benchmarks.tracking import settings as wandb_settings
 from lab_samples import CONFIG, make_record
-from src_plugin.report import SleepReport
+from src_plugin.report import BalanceReport, LevelReport, SettleReport, SimulationReport, SleepReport
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,16 +31,10 @@ REPORT: dict[str, Any] = SleepReport(
     reason="it was time",
     layers=["0", "classifier.2"],
     sizes=[64, 20, 10],
-    steps=3000,
-    strength=0.2,
-    rates=[0.5, 0.25, 0.0],
-    noise_strength=float("inf"),
-    expected_share=0.5,
-    share_trained=0.9,
-    share_slept=0.8,
-    share_settled=0.55,
-    share_levelled=0.5,
-    settled_at=0.7,
+    sleep=SimulationReport(steps=3000, strength=0.2, rates=[0.5, 0.25, 0.0]),
+    balance=BalanceReport(noise_strength=float("inf"), expected_share=0.5, share_trained=0.9, share_slept=0.8),
+    settle=SettleReport(share_settled=0.55, settled_at=0.7),
+    level=LevelReport(share_levelled=0.5),
     weight_change=[3.0, 1.0],
     weight_norm=[12.0, 0.0],
     seconds=0.25,

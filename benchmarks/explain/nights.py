@@ -9,24 +9,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from src_plugin.config import SleepConfig
 from src_plugin.head.state import Head, HeadState
-from src_plugin.head.watch import head_inputs
 from src_plugin.night import replay as replaying
+from src_plugin.night.replay import Replayed
 from src_plugin.night.sleep import sleep_head
 from src_plugin.plugin import SRCPlugin
-from src_plugin.report import SleepReport
+from src_plugin.report import SimulationReport, SleepReport
+from src_plugin.waking.summary import TrainingSummary
 
-Replay = Callable[..., tuple[HeadState, dict[str, Any]]]
+Replay = Callable[..., Replayed]
 """Of the form of `src_plugin.night.replay.replay`."""
 
 
@@ -37,32 +36,26 @@ class Night:
     Attributes:
         head: The head.
         trained: Its parameters when the night begins.
-        mean: Mean of its inputs, shape (n_0,).
+        training: What training showed.
         config: How it sleeps; simulated.
-        inputs: Inputs of the head from the current experience.
         generator: As it is when the night begins; it is copied, never drawn from.
-        index: Number of the sleep, from 0.
-        known: What else `sleep_head` is told, by its own names.
     """
 
     head: Head
     trained: HeadState
-    mean: NDArray[np.float64]
+    training: TrainingSummary
     config: SleepConfig
-    inputs: Tensor | None
     generator: np.random.Generator
-    index: int = 0
-    known: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def seen(self) -> tuple[int, ...]:
-        """Classes seen so far."""
-        return tuple(sorted({*self.known["old_classes"], *(self.known["new_classes"] or ())}))
+    def mean(self) -> NDArray[np.float64]:
+        """Mean of the head's inputs, shape (n_0,)."""
+        return self.training.mean
 
 
 @dataclass(frozen=True)
 class Asleep:
-    """What the sleep itself, stage A, was given in a night, and made of it.
+    """What the sleep itself was given in a night, and made of it.
 
     Attributes:
         state: The slept parameters, before the gate of a first sleep.
@@ -93,15 +86,7 @@ def pass_again(night: Night, sleep: HeadState | Replay) -> tuple[HeadState, Slee
     night.head.write(night.trained)
     try:
         with _instead(sleep):
-            report = sleep_head(
-                night.head,
-                night.mean,
-                night.config,
-                generator=copy.deepcopy(night.generator),
-                inputs=night.inputs,
-                index=night.index,
-                **night.known,
-            )
+            report = sleep_head(night.head, night.training, night.config, copy.deepcopy(night.generator))
         return night.head.read(), report
     finally:
         night.head.write(now)
@@ -116,19 +101,19 @@ def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]
     noted: list[Asleep] = []
     real = replaying.replay
 
-    def watched(head: Head, trained: HeadState, mean: NDArray[np.float64], config: SleepConfig, **how: Any) -> Any:
+    def watched(head: Head, trained: HeadState, mean: NDArray[np.float64], config: SleepConfig, **how: Any) -> Replayed:
         drawn = copy.deepcopy(how["generator"])
 
-        state, spent = real(head, trained, mean, config, **how)
-        measured = replace(config, depth=spent["strength"])  # of the true mean, whatever is shown later
+        slept = real(head, trained, mean, config, **how)
+        measured = replace(config, depth=slept.report.strength)  # of the true mean, whatever is shown later
 
         def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
             ungated = {**how, "generator": copy.deepcopy(drawn), "is_first": False}
-            return real(head, state, mean, measured, **ungated)[0]
+            return real(head, state, mean, measured, **ungated).state
 
-        own = again(trained, mean) if "kept_fraction" in spent else state
-        noted.append(Asleep(own, how["n_steps"], spent["strength"], spent, again))
-        return state, spent
+        own = slept.state if slept.report.kept_fraction is None else again(trained, mean)
+        noted.append(Asleep(own, slept.report.steps, slept.report.strength, asdict(slept.report), again))
+        return slept
 
     state, report = pass_again(night, watched)
     return state, noted[0] if noted else None, report
@@ -138,10 +123,10 @@ def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]
 def _instead(sleep: HeadState | Replay) -> Iterator[None]:
     """While this lasts, simulated sleeps are something else.
 
-    `night.pass_night` looks `replay` up when it needs it, and all else of the night stays what it is.
+    `stages.pass_night` looks `replay` up when it needs it, and all else of the night stays what it is.
     """
     given = sleep
-    function: Replay = (lambda *_, **__: (given, {"skipped": {}})) if isinstance(given, HeadState) else given
+    function: Replay = (lambda *_, **__: Replayed(given, SimulationReport())) if isinstance(given, HeadState) else given
     with patch.object(replaying, "replay", function):
         yield
 
@@ -161,19 +146,9 @@ class NightWatch(SRCPlugin):  # type: ignore[misc, unused-ignore]
         self._show = show
         self._night: Night | None = None
 
-    def before_sleep(self, strategy: Any, **kwargs: Any) -> None:
-        """Note what the night will be given, the draws included."""
-        waking = self._waking
-        head = self._current_head(strategy.model)
-        if self.reference is None:
-            mean, inputs = waking.mean_input(), waking.recent
-        else:
-            inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
-            mean = inputs.mean(0, dtype=torch.float64).numpy()
-        generator = copy.deepcopy(self._generator)
-        self._night = Night(
-            head, head.read(), mean, self.config, inputs, generator, len(self.reports), waking.knowledge()
-        )
+    def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        self._night = Night(head, head.read(), training, self.config, copy.deepcopy(self._generator))
+        return super()._pass_night(head, training)
 
     def after_sleep(self, strategy: Any, **kwargs: Any) -> None:
         """Show it."""

@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -105,10 +105,11 @@ def compare(night: Night, config: SleepConfig) -> dict[str, Any]:
     n_steps, trained = config.steps_at(0), night.trained
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="no unit of the head fired")  # an answer, too
-        slept, rule = replay(
+        asleep = replay(
             night.head, trained, night.mean, config,
             n_steps=n_steps, generator=copy.deepcopy(night.generator), inputs=None,
         )  # fmt: skip
+    slept, rule = asleep.state, asdict(asleep.report)
     probability = spike_probability(night.mean, config)
     layers = describe_layers(trained, slept, torch.from_numpy(probability))
     predicted = predict(trained, probability, rule, n_steps=n_steps, config=config)

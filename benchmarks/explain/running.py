@@ -164,7 +164,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
     morning, asleep, report = simulate_again(night)
     after = accuracy(morning)
     told: dict[str, Any] = {
-        "old_classes": len(night.known.get("old_classes") or ()),
+        "old_classes": len(night.training.classes.old),
         "decision": report.decision,
         "reason": report.reason,
         "strength": 0.0 if asleep is None else asleep.strength,
@@ -174,7 +174,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
     }
     if asleep is None:  # a gate left the sleep out, so there is nothing to replace
         return {**told, "accuracy": dict.fromkeys(TITLES, after)}
-    generator = np.random.default_rng([night.index, 20221215])
+    generator = np.random.default_rng([night.training.index, 20221215])
     removal = _removal(night, asleep)
     states = replaced(
         night.trained,

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head.find import find_head
-from src_plugin.head.state import Head
+from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import UNITS
+from src_plugin.waking.classes import Classes
 from src_plugin.waking.mean import check_mean_input
 
 
@@ -50,29 +51,55 @@ def as_classes(given: Any, name: str) -> tuple[int, ...]:
         raise ConfigError(f"{name}={given!r}: give a list of class numbers, e.g. {name}=[0, 1]") from None
 
 
-def check_classes(
-    head: Head, new_classes: tuple[int, ...] | None, old_classes: tuple[int, ...], returned_classes: tuple[int, ...]
-) -> None:
+def check_classes(head: Head, classes: Classes) -> None:
     """Refuse classes that cannot be new, old or returned.
 
     Raises:
         ConfigError: A class is new and old, returned and not new, or has no output.
     """
-    both = sorted(set(new_classes or ()) & set(old_classes))
+    new = classes.new or ()
+    both = sorted(set(new) & set(classes.old))
     if both:
         raise ConfigError(f"classes {both} are given as new and as old: a class is new only until the sleep after it")
-    unlisted = sorted(set(returned_classes) - set(new_classes or ()))
+    unlisted = sorted(set(classes.returned) - set(new))
     if unlisted:
         raise ConfigError(
             f"classes {unlisted} are given as returned and not as new: returned_classes are those of new_classes that "
             "came back"
         )
-    missing = [c for c in (*(new_classes or ()), *old_classes) if not 0 <= c < head.sizes[-1]]
+    missing = [c for c in (*new, *classes.old) if not 0 <= c < head.sizes[-1]]
     if missing:
         raise ConfigError(
             f"classes {missing} have no output: the head {head.label} has {head.sizes[-1]} outputs. Give class numbers "
             "from 0, or choose pure SRC, which needs none: SleepConfig.preset('src_only')"
         )
+
+
+def check_inputs(head: Head, inputs: Tensor | None) -> Tensor | None:
+    """Return inputs of the head without their history.
+
+    Raises:
+        ConfigError: They are not of its shape.
+    """
+    if inputs is not None and (inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]):
+        raise ConfigError(f"inputs have shape {tuple(inputs.shape)}; the head {head.label} takes (n, {head.sizes[0]})")
+    return None if inputs is None else inputs.detach()
+
+
+def check_before(head: Head, before: object, now: HeadState) -> HeadState | None:
+    """Return the weights before the experience.
+
+    Raises:
+        ConfigError: They are no copy of this head.
+    """
+    if before is not None and not isinstance(before, HeadState):
+        raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
+    if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in now.weights]:
+        raise ConfigError(
+            f"before has {len(before.weights)} layers and the head {head.label} has {len(head.layers)}: it must "
+            "be a copy of the same head, find_head(...).read()"
+        )
+    return before
 
 
 def prior_of(class_counts: Any, seen: tuple[int, ...]) -> tuple[float, ...]:

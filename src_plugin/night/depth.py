@@ -8,12 +8,12 @@ relative to their squared mean, which takes no label and no stored example.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from src_plugin.config import SleepConfig
 
 PER_VARIATION = 0.3
 """Depth of sleep per unit of variation."""
@@ -49,18 +49,22 @@ def measured_depth(varies: float) -> float:
     return min(DEEPEST, PER_VARIATION * varies)
 
 
-def depth_of(depth: float | None, mean: NDArray[np.float64], inputs: Tensor | None) -> tuple[float, dict[str, Any]]:
-    """Return the depth of a night, and what the report says of how it was found.
+def depth_of(
+    config: SleepConfig, mean: NDArray[np.float64], inputs: Tensor | None
+) -> tuple[float, float | None, dict[str, str]]:
+    """Return the depth of a night, the variation it was measured from, and what could not be done, with the reason.
 
     Args:
-        depth: What is asked for; None measures.
+        config: What is asked for.
         mean: Mean of the head's inputs over all that was seen, shape (n_0,).
         inputs: Inputs of the head from the current experience, shape (n, n_0), or None.
     """
-    if depth is not None:
-        return depth, {}
+    if config.inc is not None and config.dec is not None:  # then nothing reads the depth
+        return UNMEASURED, None, {}
+    if config.depth is not None:
+        return config.depth, None, {}
     if inputs is None or len(inputs) < 2:
         why = f"no inputs of the current experience were given; it is {UNMEASURED}"
-        return UNMEASURED, {"skipped": {"depth by inputs": why}}
+        return UNMEASURED, None, {"depth by inputs": why}
     varies = variation(inputs, mean)
-    return measured_depth(varies), {"input_variation": varies}
+    return measured_depth(varies), varies, {}

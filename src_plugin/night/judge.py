@@ -1,38 +1,41 @@
 """A rehearsing network has samples of old classes in its batches; whether a sleep harms it, they can tell.
 
 No sample is kept for that beyond the experience. A night is kept if the mean accuracy over classes rises by GAIN,
-which is about what it costs what is learnt next. But where all that is rehearsed is recalled, it is known by heart:
-the accuracy on it is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n
-different exemplars a class, and a night takes of that, too. So of what has to be gained
+which is about what it costs what is learnt next. But exemplars that are recalled may be memorised: the accuracy on
+them is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n different
+exemplars a class, and a night takes of that, too. So of what has to be gained
 
-    DOUBT / sqrt(n) * (old classes / all classes)
+    PRIOR_MARGIN / sqrt(n) * (old classes / all classes)
 
-is taken off, times how far the recall is on the way from HEART to 1: a handful of exemplars known by heart forbids
+is taken off, times how far the recall is on the way from MEMORISED to 1: a handful of memorised exemplars forbids
 little, thousands or half forgotten ones forbid any loss. If the whole night is not kept, levelling alone is tried, and
-if noise was balanced already, only that is; it forgets little that is known by heart, so it has to gain something.
+if noise was balanced already, only that is; it forgets little that is memorised, so it has to gain something.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from src_plugin.head.probe import Probe
-from src_plugin.head.state import HeadState
-from src_plugin.waking.samples import count_exemplars, fingerprints
+from src_plugin.head.state import Head, HeadState
+from src_plugin.night.plan import Stages
+from src_plugin.report import JudgeReport, Verdict
+from src_plugin.waking.samples import check_samples, count_exemplars, fingerprints, merge_repeated
+from src_plugin.waking.summary import TrainingSummary
 
-DOUBT = 0.5
+PRIOR_MARGIN = 0.5
 """Of an accuracy that is told by one exemplar; 0.5 / sqrt(n) is the largest standard error that n samples can have."""
 
 GAIN = 0.01
-"""By how much the mean accuracy over classes has to rise where nothing is known by heart."""
+"""By how much the mean accuracy over classes has to rise where nothing is memorised."""
 
-HEART = 0.75
-"""Recall from which on exemplars may be known by heart."""
+MEMORISED = 0.75
+"""Recall from which on exemplars may be memorised."""
 
 
 def must_rise(exemplars: float, *, recall: float, old: int, new: int) -> float:
@@ -44,8 +47,8 @@ def must_rise(exemplars: float, *, recall: float, old: int, new: int) -> float:
         old: Number of old classes.
         new: Number of new classes.
     """
-    by_heart = max(0.0, (recall - HEART) / (1.0 - HEART))
-    return GAIN - by_heart * DOUBT / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
+    memorised = max(0.0, (recall - MEMORISED) / (1.0 - MEMORISED))
+    return GAIN - memorised * PRIOR_MARGIN / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
 
 
 @dataclass(frozen=True)
@@ -56,44 +59,63 @@ class Judge:
         shown: The head, and its inputs from different samples of old and of new classes.
         classes: Of these samples, shape (n,).
         times: How often each was among the samples, shape (n,).
-        trained: The head's parameters before the night.
-        recall: Share of rehearsed samples that training classified rightly.
-        old: Classes learnt earlier.
-        new: Classes learnt now.
-        exemplars: Different ones of an old class, on average; None counts those among the samples.
+        among: Outputs among which is chosen, ascending.
+        samples: How many there are of old and of new classes.
+        exemplars: Different ones of an old class, on average.
+        asked: By how much the mean accuracy over classes has to rise.
+        trained: That accuracy before the night.
     """
 
     shown: Probe
     classes: Tensor
     times: Tensor
-    trained: HeadState
-    recall: float
-    old: tuple[int, ...]
-    new: tuple[int, ...]
-    exemplars: float | None = None
+    among: tuple[int, ...]
+    samples: list[int]
+    exemplars: float
+    asked: float
+    trained: float
 
-    def hear(self, state: HeadState, *, must_gain: bool) -> tuple[bool, dict[str, Any]]:
-        """Return whether a night is kept, and what the report says of it.
+    @classmethod
+    def of(cls, head: Head, trained: HeadState, training: TrainingSummary) -> Judge:
+        """Return the judge of a night by the samples of a training.
+
+        Args:
+            head: The head.
+            trained: Its parameters before the night.
+            training: Samples, classes and recall.
+
+        Raises:
+            ConfigError: The samples cannot be meant.
+        """
+        old, new, recall = training.classes.old, training.classes.new or (), training.classes.recall
+        x, y = check_samples(training.samples, n_inputs=head.sizes[0], old=old, new=new)
+        x, y, times = merge_repeated(x, y)
+        y, times = y.to(trained.device), times.to(trained.device)
+        shown, among = Probe(head, x.to(trained.weights[0])), training.classes.seen
+        exemplars = training.exemplars
+        if exemplars is None:
+            exemplars = count_exemplars(fingerprints(shown.inputs), y, old=old)
+        n_old = int(times[torch.isin(y, torch.tensor(old, device=y.device))].sum())
+        asked = must_rise(exemplars, recall=recall or 0.0, old=len(old), new=len(new))
+        right = by_class(shown, trained, y, times, among=among)
+        return cls(shown, y, times, among, [n_old, int(times.sum()) - n_old], exemplars, asked, right)
+
+    def accepts(self, state: HeadState, night: Stages) -> Verdict:
+        """Say whether a night is kept.
 
         Args:
             state: The parameters after the night.
-            must_gain: The accuracy has to rise, if ever so little, whatever is known by heart.
+            night: What it was; levelling alone has to gain, if ever so little, whatever is memorised.
         """
-        classes, times, exemplars = self.classes, self.times, self.exemplars
-        if exemplars is None:
-            exemplars = count_exemplars(fingerprints(self.shown.inputs), classes, old=self.old)
-        n_old = int(times[torch.isin(classes, torch.tensor(self.old, device=classes.device))].sum())
-        among = tuple(sorted({*self.old, *self.new}))
-        now, then = (by_class(self.shown, point, classes, times, among=among) for point in (self.trained, state))
-        asked = must_rise(exemplars, recall=self.recall, old=len(self.old), new=len(self.new))
-        told = {
-            "samples": [n_old, int(times.sum()) - n_old],
-            "exemplars": exemplars,
-            "must_rise": 0.0 if must_gain else asked,
-            "samples_trained": now,
-            "samples_after": then,
-        }
-        return then > now if must_gain else then - now >= asked, told
+        after = by_class(self.shown, state, self.classes, self.times, among=self.among)
+        if night.levels_only:
+            return Verdict(night.name, after, 0.0, after > self.trained)
+        return Verdict(night.name, after, self.asked, after - self.trained >= self.asked)
+
+    def report(self, verdicts: Sequence[Verdict]) -> JudgeReport:
+        """Return what is told of the nights that were tried, at least one."""
+        last = verdicts[-1]
+        return JudgeReport(self.samples, self.exemplars, last.asked, self.trained, last.after, list(verdicts))
 
 
 def by_class(shown: Probe, state: HeadState, classes: Tensor, times: Tensor, *, among: tuple[int, ...]) -> float:

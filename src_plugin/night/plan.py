@@ -1,119 +1,156 @@
-"""When `auto` should leave the sleep itself out, or not sleep at all, and how it knows.
+"""The plan of a night: which nights are tried, in which order, and why. All gates stand here, and nowhere else.
 
-A healthy network is left as it is. A gate answers with a verdict that says why, or with None. Only the rehearsal gate
-is told of labels: a recall.
+A healthy network is left as it is. Each gate is a field of SleepConfig and can be switched off there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from src_plugin.config import SleepConfig
-from src_plugin.head.probe import Probe
-from src_plugin.head.state import HeadState
+from src_plugin.report import BalanceReport
+from src_plugin.waking.classes import Classes
+from src_plugin.waking.summary import TrainingSummary
 
 RECALLED = 0.5
 """Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A gate's answer: the sleep itself is left out, and why; if the gate is closed, so is all that would follow.
+class Stages:
+    """The stages of one night: why each is left out, or None where it is done.
 
-    `gate` is the field of `SleepConfig` that switches it.
+    Attributes:
+        sleep: Of the sleep itself.
+        settle: Of settling.
+        level: Of levelling.
+        levels_only: Whether the night is meant to level outputs and do nothing else.
+    """
+
+    sleep: str | None = None
+    settle: str | None = None
+    level: str | None = None
+    levels_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a report calls such a night."""
+        return "levelling alone" if self.levels_only else "the night"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        reason: Why.
+        nights: Nights to try, one after the other, until one is kept; none stays awake.
+        gate: Field of SleepConfig whose gate keeps the network awake, if no night is tried or none is kept.
+        is_judged: Whether samples judge each night.
     """
 
     reason: str
-    closed: bool = False
-    gate: str = ""
+    nights: tuple[Stages, ...] = ()
+    gate: str | None = None
+    is_judged: bool = False
 
 
-def no_new_classes(config: SleepConfig, new_classes: tuple[int, ...] | None) -> Verdict | None:
-    """Stay awake if the experience had all classes and no new one: there is nothing to balance then.
-
-    Only where settling or levelling would follow; a pure sleep does not ask for classes. `new_classes_gate` switches
-    this gate.
-    """
-    if config.is_pure or not config.new_classes_gate or new_classes is None or new_classes:
-        return None
-    return Verdict("no new classes in this experience", closed=True, gate="new_classes_gate")
-
-
-def no_hidden_units(config: SleepConfig, *, n_layers: int) -> Verdict | None:
-    """Level only where the head is a single layer.
-
-    It has no hidden weights that later classes could have moved: what an output answers changes by its own row alone,
-    and a sleep and a way back cost 1 to 12 points of what levelling alone keeps (docs/research_notes.md).
+def plan_night(config: SleepConfig, training: TrainingSummary, *, n_layers: int, balance: BalanceReport | None) -> Plan:
+    """Say whether to sleep, what for, and how.
 
     Args:
-        config: `hidden_gate` switches this gate. It is asked where the sleep itself and levelling are both on.
-        n_layers: Of the head.
+        config: The stages that are on, and the gates that are asked.
+        training: Classes, recall, whether there are samples and weights before, and the name of a protector.
+        n_layers: Of the head. A single layer has no hidden weights that later classes could have moved: what an output
+            answers changes by its own row alone, and a sleep and a way back cost 1 to 12 points of what levelling alone
+            keeps (docs/research_notes.md).
+        balance: How much of the noise new classes win; None where there is nothing to balance (pure SRC, or no old and
+            new classes).
     """
-    if n_layers > 1 or not (config.hidden_gate and config.replay and config.level):
+    classes = training.classes
+    recall = classes.recall if balance else None
+    is_judged = config.rehearsal_gate and recall is not None and training.samples is not None
+    if classes.old and classes.new == () and config.new_classes_gate and not config.is_pure:
+        return Plan("no new classes in this experience", gate="new_classes_gate")
+    if config.rehearsal_gate and recall is not None and not is_judged and recall > RECALLED:
+        return Plan(f"rehearsal works: {recall:.0%} of rehearsed samples are recalled", gate="rehearsal_gate")
+    balanced = _why_balanced(config, balance)
+    if balanced and not (is_judged and config.level):
+        return Plan(balanced, gate="balance_gate", is_judged=is_judged)
+    one_layer = n_layers == 1 and config.hidden_gate and config.replay and config.level
+    shallow = "levels only: a head of one layer has no hidden units to replay with" if one_layer else None
+    protected = _why_protected(config, training)
+    reason = shallow or balanced or protected or _why_sleep(config, classes)
+    whole = _whole_night(config, training, is_protected=bool(protected))
+    if balance is None and (shallow or whole.sleep):
+        why = _why_unbalanced(classes)
+        if shallow:
+            return Plan(f"{shallow}; {why}", gate="hidden_gate")
+        return Plan(f"without the sleep itself nothing is left to do: {why}")
+    gate = ("balance_gate" if balanced else "rehearsal_gate") if is_judged else None
+    nights = [whole]
+    if balanced or shallow:  # whole classes may be out of balance all the same
+        nights = [_levelling("the outputs are levelled only" if balanced else reason, whole)]
+    elif is_judged and config.level and not whole.levels_only:
+        nights.append(_levelling("too few samples were right after it", whole))
+    return Plan(reason, tuple(nights), gate, is_judged)
+
+
+def _levelling(why: str, whole: Stages) -> Stages:
+    """Return a night in which outputs are levelled only, where a whole one could level them."""
+    return Stages(why, why, whole.level, levels_only=True)
+
+
+def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected: bool) -> Stages:
+    """Return the night that goes through every stage that is on and finds what it needs."""
+    classes, off = training.classes, "switched off"
+    sleep = settle = level = None
+    has_given_steps = config.inc is not None and config.dec is not None  # these have no depth
+    if is_protected or (config.depth == 0 and not has_given_steps):
+        sleep = "its depth is 0" if config.depth == 0 else "a gate leaves it out"
+    if classes.new is None:
+        settle = level = "it is not known which classes are new"
+    elif not (classes.old and classes.new):
+        settle = level = "there are no earlier classes"
+    elif training.before is None:
+        settle = "the weights before the experience were not given"
+    return Stages(
+        sleep if config.replay else off,
+        settle if config.settle else off,
+        level if config.level else off,
+        levels_only=not (config.replay or config.settle),
+    )
+
+
+def _why_balanced(config: SleepConfig, balance: BalanceReport | None) -> str | None:
+    """Say that noise gives the new classes no more than their share; None if it does, or if nobody asks."""
+    if not config.balance_gate or balance is None or balance.share_trained is None or balance.expected_share is None:
         return None
-    return Verdict("levels only: a head of one layer has no hidden units to replay with", gate="hidden_gate")
+    share, expected = balance.share_trained, balance.expected_share
+    told = f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}"
+    return told if share <= expected else None
 
 
-def rehearsed(config: SleepConfig, recall: float | None, *, judged: bool = False) -> Verdict | None:
-    """Stay awake if most of what is rehearsed is recalled, where no samples can judge what a night gave.
-
-    Args:
-        config: `rehearsal_gate` switches this gate.
-        recall: Share of samples of earlier classes in the training batches that were classified rightly in the second
-            half of the last epoch; None if there were none.
-        judged: Whether samples will judge the outcome (`src_plugin.night.judge`); then a night is tried in any case.
-    """
-    if not config.rehearsal_gate or recall is None or judged or recall <= RECALLED:
-        return None
-    reason = f"rehearsal works: {recall:.0%} of rehearsed samples are recalled"
-    return Verdict(reason, closed=True, gate="rehearsal_gate")
-
-
-def protected(config: SleepConfig, protector: str | None) -> Verdict | None:
-    """Settle and level only where a plugin protects what earlier inputs evoke: the sleep itself would move just that.
+def _why_protected(config: SleepConfig, training: TrainingSummary) -> str | None:
+    """Say that a plugin protects what earlier inputs evoke: the sleep itself would move just that.
 
     Under orthogonal weights modification the sleep costs 3 to 5 points, settling and levelling nothing.
-
-    Args:
-        config: `rehearsal_gate` switches this gate; a pure sleep does not ask.
-        protector: Name of the plugin; see `src_plugin.waking.protecting`.
     """
-    if config.is_pure or not config.rehearsal_gate or protector is None:
+    if config.is_pure or not config.rehearsal_gate or training.protector is None:
         return None
-    return Verdict(f"settles and levels only: {protector} protects what earlier inputs evoke")
+    return f"settles and levels only: {training.protector} protects what earlier inputs evoke"
 
 
-def balanced(config: SleepConfig, *, share: float | None, expected: float | None) -> Verdict | None:
-    """Stay awake if noise gives the new classes no more than their share.
-
-    Args:
-        config: `balance_gate` switches this gate.
-        share: Fraction of noise vectors whose largest output is a new class.
-        expected: The share they are to have.
-    """
-    if not config.balance_gate or share is None or expected is None or share > expected:
-        return None
-    reason = f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}"
-    return Verdict(reason, closed=True, gate="balance_gate")
+def _why_unbalanced(classes: Classes) -> str:
+    """Say why there are no classes that outputs could be balanced between."""
+    if classes.new is None:
+        return "it is not known which classes are new (new_classes)"
+    return f"there are no {'new classes (new_classes)' if classes.old else 'earlier classes (old_classes)'}"
 
 
-def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
-    """Return the fraction of noise vectors whose largest output, among seen classes, is a new class.
-
-    Args:
-        noise: The head, and noise to show it.
-        state: Its parameters.
-        seen: Outputs of the classes seen so far.
-        new: Those of them that are new.
-    """
-    return share_of(noise.logits(state), seen=seen, new=new)
-
-
-def share_of(logits: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
-    """Return the fraction of rows of logits, shape (n, n_L), whose largest entry among seen classes is a new class."""
-    winners = logits[:, list(seen)].argmax(1)
-    is_new = torch.tensor([c in new for c in seen], device=logits.device)
-    return float(is_new[winners].double().mean())
+def _why_sleep(config: SleepConfig, classes: Classes) -> str:
+    if config.is_pure:
+        return "pure SRC sleeps whenever it is told to"
+    if classes.new is None:
+        return "it is not known which classes are new, so no gate could tell"
+    return "the classes of this experience crowd out others" if classes.old else "first sleep: all classes are new"

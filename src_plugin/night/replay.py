@@ -1,7 +1,9 @@
-"""Stage A as a simulation: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
+"""The sleep, simulated: depth -> calibrate -> stimulus -> simulate -> first gate, on copies of the parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,30 @@ from src_plugin.head.probe import Line, Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.kernel import simulate
 from src_plugin.night.calibrate import Rule, calibrate
-from src_plugin.night.depth import UNMEASURED, depth_of
+from src_plugin.night.depth import depth_of
 from src_plugin.night.stimulus import spike_probability, stimulus_chunks
+from src_plugin.report import SimulationReport
 
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
 """Shares of the first sleep's change that are tried, largest first."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a simulated sleep made of a head.
+
+    Attributes:
+        state: The slept parameters.
+        report: What it did.
+        skipped: What was left out, and why.
+    """
+
+    state: HeadState
+    report: SimulationReport
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def replay(
@@ -35,7 +53,7 @@ def replay(
     generator: np.random.Generator,
     inputs: Tensor | None,
     is_first: bool = False,
-) -> tuple[HeadState, dict[str, Any]]:
+) -> Replayed:
     """Sleep: show a copy of the head noise with the mean of its inputs, step by step, and let its weights follow.
 
     Args:
@@ -49,29 +67,59 @@ def replay(
             depth, and for the first gate.
         is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
 
-    Returns:
-        The slept state, and what the report says of it, by the names of its fields.
-
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
     """
     device, trained = trained.device, trained.to("cpu")  # where the kernel runs
     inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
-    is_given = config.inc is not None and config.dec is not None  # then nothing reads the depth
-    depth, told = (UNMEASURED, {}) if is_given else depth_of(config.depth, mean, inputs)
-    spent: dict[str, Any] = {"steps": n_steps, "strength": depth, "skipped": {}, **told}
+    depth, varies, skipped = depth_of(config, mean, inputs)
     probability = spike_probability(mean, config)
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
-    rule: Rule = calibrate(
+    rule = calibrate(
         head, fell_asleep, probability, config, n_steps=n_steps, strength=depth, generator=generator, inputs=inputs
     )
-    weights: list[Any] = [w.numpy() for w in fell_asleep.weights]
+    chunks = stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch)
+    weights, spikes, ups, downs = _simulate_all(fell_asleep, chunks, rule, config)
+    if not any(int(c.sum()) for c in spikes[1:]):
+        warn_user(
+            "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
+            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
+        )
+    # The kernel's weights are transposed views, which are slow to be mixed with others.
+    slept, kept = trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]), None
+    if is_first and config.first_gate:
+        if inputs is None:
+            skipped["first_gate"] = "no inputs of the current experience were given"
+        else:
+            slept, kept = keep_first(head, trained, slept, inputs)
+    report = SimulationReport(
+        engine="simulated",
+        strength=depth,
+        input_variation=varies,
+        steps=n_steps,
+        spikes=[int(c.sum()) for c in spikes],
+        rates=[float(c.mean() / n_steps) for c in spikes],
+        scales=list(rule.scales),
+        thresholds=list(rule.thresholds),
+        inc=list(rule.inc),
+        dec=list(rule.dec),
+        potentiations=ups.tolist(),
+        depressions=downs.tolist(),
+        kept_fraction=kept,
+    )
+    return Replayed(slept.to(device), report, skipped)
+
+
+def _simulate_all(
+    state: HeadState, chunks: Iterable[NDArray[np.bool_]], rule: Rule, config: SleepConfig
+) -> tuple[list[Any], list[NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]:
+    """Return weights after all chunks of input spikes, spikes per unit of each layer, and counts of updates."""
+    weights: list[Any] = [w.numpy() for w in state.weights]
     potentials: list[Any] | None = None
-    counts = [np.zeros(n, dtype=np.int64) for n in head.sizes]
-    ups = np.zeros(len(weights), dtype=np.int64)
-    downs = np.zeros(len(weights), dtype=np.int64)
-    for spikes in stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch):
+    n_units = [weights[0].shape[1], *(len(w) for w in weights)]
+    counts, ups, downs = [np.zeros(n, dtype=np.int64) for n in n_units], *np.zeros((2, len(weights)), dtype=np.int64)
+    for spikes in chunks:
         trace = simulate(
             weights,
             spikes,
@@ -86,31 +134,8 @@ def replay(
         )
         weights, potentials = trace.weights, trace.potentials
         counts = [a + b for a, b in zip(counts, trace.spike_counts, strict=True)]
-        ups += trace.potentiations
-        downs += trace.depressions
-    if not any(int(c.sum()) for c in counts[1:]):
-        warn_user(
-            "no unit of the head fired in this sleep, so the sleep itself changed nothing: thresholds are too high for "
-            "this network and input, noise from the mean input inhibits every unit, or that mean is nearly silent"
-        )
-    spent |= {
-        "spikes": [int(c.sum()) for c in counts],
-        "rates": [float(c.mean() / n_steps) for c in counts],
-        "scales": list(rule.scales),
-        "thresholds": list(rule.thresholds),
-        "inc": list(rule.inc),
-        "dec": list(rule.dec),
-        "potentiations": [int(n) for n in ups],
-        "depressions": [int(n) for n in downs],
-    }
-    # The kernel's weights are transposed views, which are slow to be mixed with others.
-    slept = trained.with_weights([torch.from_numpy(w).contiguous() for w in weights])
-    if is_first and config.first_gate:
-        if inputs is None:
-            spent["skipped"]["first_gate"] = "no inputs of the current experience were given"
-        else:
-            slept, spent["kept_fraction"] = keep_first(head, trained, slept, inputs)
-    return slept.to(device), spent
+        ups, downs = ups + trace.potentiations, downs + trace.depressions
+    return weights, counts, ups, downs
 
 
 def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from src_plugin.head.probe import Line, Probe
 from src_plugin.head.state import HeadState
-from src_plugin.night.plan import share_of
+from src_plugin.night.noise import share_of
 
 SHRINK = 0.6
 """Factor from one point to the next when balance is looked for from the slept end of the line."""

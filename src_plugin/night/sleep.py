@@ -1,6 +1,6 @@
 """sleep(): one whole sleep of one head, from the mean input to the report.
 
-    gates -> A sleep (closed form, or simulated) -> B settle -> C level -> judge, if rehearsed -> write back
+    plan -> sleep (closed form, or simulated) -> settle -> level -> judge, if rehearsed -> write back
 
 Every stage works on copies; the head's own parameters are written once, at the end, all or none.
 """
@@ -10,27 +10,36 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError
 from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import Head, HeadState, check_finite
-from src_plugin.night import plan as gates
-from src_plugin.night.arguments import as_array, as_classes, check_classes, check_recall, head_of_mean, prior_of
+from src_plugin.night.arguments import (
+    as_array,
+    as_classes,
+    check_before,
+    check_classes,
+    check_inputs,
+    check_recall,
+    head_of_mean,
+    prior_of,
+)
 from src_plugin.night.judge import Judge
-from src_plugin.night.noise import draw_noise
-from src_plugin.night.stages import NOTHING_EXCITED, Evening, Facts, pass_night
+from src_plugin.night.noise import draw_noise, noise_share
+from src_plugin.night.plan import Plan, plan_night
+from src_plugin.night.stages import NOTHING_EXCITED, Evening, Noise, pass_night, share_of_new
 from src_plugin.night.stimulus import as_generator
-from src_plugin.report import SleepReport
+from src_plugin.report import BalanceReport, SleepReport, Verdict
+from src_plugin.waking.classes import Classes
 from src_plugin.waking.mean import check_mean_input
-from src_plugin.waking.samples import Samples, check_samples, merge_repeated
+from src_plugin.waking.samples import Samples
+from src_plugin.waking.summary import TrainingSummary
 
 
 def sleep(
@@ -81,8 +90,8 @@ def sleep(
             depth and the gate of the first one look at all.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
             they judge the night, by the mean over classes of how many are classified rightly, and undo it if it did not
-            rise by a point; if `recall` says that they are known by heart it may fall, the more the fewer different
-            ones of an old class there are (`src_plugin.night.judge`). Needs `recall`.
+            rise by a point; if `recall` says that they are memorised it may fall, the more the fewer different ones
+            of an old class there are (`src_plugin.night.judge`). Needs `recall`.
         index: How many sleeps came before; selects the length of the sleep.
 
     Returns:
@@ -106,220 +115,129 @@ def sleep(
         found = head_of_mean(module, mean)
     else:
         found = find_head(module, *([] if example is None else [example]), head=head)
-    return sleep_head(
-        found,
-        mean,
-        config,
-        generator=as_generator(generator),
-        before=before,
-        new_classes=None if new_classes is None else as_classes(new_classes, "new_classes"),
-        old_classes=() if old_classes is None else as_classes(old_classes, "old_classes"),
-        returned_classes=as_classes(returned_classes, "returned_classes"),
-        class_counts=class_counts,
+    classes = Classes(
+        new=None if new_classes is None else as_classes(new_classes, "new_classes"),
+        old=() if old_classes is None else as_classes(old_classes, "old_classes"),
+        returned=as_classes(returned_classes, "returned_classes"),
+        counts=class_counts,
         recall=recall,
-        inputs=inputs,
-        samples=samples,
-        index=index,
     )
+    training = TrainingSummary(mean=mean, inputs=inputs, before=before, classes=classes, samples=samples, index=index)
+    return sleep_head(found, training, config, as_generator(generator))
 
 
 def sleep_head(
-    head: Head,
-    mean: NDArray[np.float64],
-    config: SleepConfig,
-    *,
-    generator: np.random.Generator,
-    before: HeadState | None = None,
-    new_classes: tuple[int, ...] | None = None,
-    old_classes: tuple[int, ...] = (),
-    returned_classes: tuple[int, ...] = (),
-    class_counts: Mapping[int, int] | None = None,
-    recall: float | None = None,
-    inputs: Tensor | None = None,
-    samples: Samples | None = None,
-    index: int = 0,
-    exemplars: float | None = None,
-    iterations: int | None = None,
-    protector: str | None = None,
-    backbone_trained: bool = False,
+    head: Head, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator
 ) -> SleepReport:
-    """Put a head that was found already to sleep; arguments as in `sleep`, and four of a plugin's.
+    """Put a head that was found already to sleep.
 
-    `exemplars` says how many different ones of an old class were rehearsed, on average; None counts those in `samples`.
-    `iterations` says how many the training since the last sleep had; only binary noise asks.
-    `protector` names a plugin that protects what earlier inputs evoke, so that the sleep itself is left out;
-    `backbone_trained` is only reported.
+    Args:
+        head: The head.
+        training: What training showed.
+        config: What to do.
+        generator: The only source of randomness; it goes on from where it is.
+
+    Raises:
+        SRCError: As `sleep` does.
     """
     started = time.perf_counter()
-    facts: Facts = {
-        "layers": list(head.names),
-        "sizes": list(head.sizes),
-        "skipped": {},
-        "backbone_trained": backbone_trained,
-    }
-    n_steps = config.steps_at(index)
-    if n_steps == 0:
-        return SleepReport("awake", "zero steps", **facts)
-    check_finite(head)
-    check_mean_input(mean, n_inputs=head.sizes[0])
-    if not config.is_pure:
-        check_classes(head, new_classes, old_classes, returned_classes)
-    trained = head.read()
-    if inputs is not None:
-        inputs = inputs.detach().to(trained.device)
-        if inputs.ndim != 2 or inputs.shape[1] != head.sizes[0]:
-            raise ConfigError(
-                f"inputs have shape {tuple(inputs.shape)}; the head {head.label} takes (n, {head.sizes[0]})"
-            )
-    if before is not None and not isinstance(before, HeadState):
-        raise ConfigError(f"before is a {type(before).__name__}; it must be a copy of the head, find_head(...).read()")
-    if before is not None and [w.ndim for w in before.weights] != [w.ndim for w in trained.weights]:
-        raise ConfigError(
-            f"before has {len(before.weights)} layers and the head {head.label} has {len(head.layers)}: it must "
-            "be a copy of the same head, find_head(...).read()"
-        )
-    before = None if before is None else before.to(trained.device)
-    evening = Evening(
-        head, trained, mean, config, inputs,
-        before=before, new=new_classes, old=old_classes, returned=returned_classes,
-    )  # fmt: skip
-    if evening.seen and not config.is_pure:
-        evening = replace(evening, prior=prior_of(class_counts if config.prior == "counts" else None, evening.seen))
-    if old_classes and new_classes and not config.is_pure:
-        evening = _with_noise(evening, iterations, generator, facts)
-
-    if evening.some is None:
-        recall = None  # pure, or nothing to balance: then there is nothing to judge, either
-    shallow = gates.no_hidden_units(config, n_layers=len(head.layers))
-    sleeps = config.depth != 0 or (config.inc is not None and config.dec is not None)  # given steps have no depth
-    reason = _why_sleep(config, new=new_classes, old=old_classes)
-    judge = None
-    if samples is not None and recall is not None and config.rehearsal_gate:
-        x, y = check_samples(samples, n_inputs=head.sizes[0], old=old_classes, new=evening.new or ())
-        x, y, times = merge_repeated(x, y)
-        y, times = y.to(trained.device), times.to(trained.device)
-        shown = Probe(head, x.to(trained.weights[0]))
-        judge = Judge(shown, y, times, trained, recall, old=old_classes, new=evening.new or (), exemplars=exemplars)
-    nights = [evening] if shallow is None else [_levelling(evening, shallow.reason)]
-    if judge is not None and config.level and not _is_levelling(nights[0]):
-        nights.append(_levelling(evening, "too few samples were right after it"))
-    is_balanced = False
-    for verdict in (
-        gates.no_new_classes(config, new_classes) if old_classes else None,
-        gates.protected(config, protector),
-        gates.rehearsed(config, recall, judged=judge is not None),
-        gates.balanced(config, share=facts.get("share_trained"), expected=facts.get("expected_share")),
-        shallow,
-    ):
-        if verdict is None:
-            continue
-        reason, sleeps = verdict.reason, False
-        if verdict.gate == "balance_gate":  # whole classes may be out of balance all the same, if samples can judge
-            is_balanced = True
-            nights = [] if judge is None or not config.level else [_levelling(evening, "the outputs are levelled only")]
-        if verdict.closed and (verdict.gate != "balance_gate" or not nights):
-            return SleepReport("awake", reason, gate=verdict.gate, **facts, seconds=_since(started))
-
-    if evening.some is None and not (nights[0].config.replay and sleeps):
-        why = _why_unbalanced(new_classes, old_classes)
-        reason = f"without the sleep itself nothing is left to do: {why}" if shallow is None else f"{reason}; {why}"
-        gate = None if shallow is None else shallow.gate
-        return SleepReport("awake", reason, gate=gate, **facts, seconds=_since(started))
-
-    passed = _go_through(nights, judge, facts, n_steps=n_steps, sleeps=sleeps, generator=generator)
-    if passed is None:
-        tried = f"neither {' nor '.join(map(_name, nights))}" if len(nights) > 1 else f"not even {_name(nights[0])}"
-        reason = f"{reason}; samples say that {tried} helped, so nothing is changed"
-        gate = "balance_gate" if is_balanced else "rehearsal_gate"
-        return SleepReport("awake", reason, gate=gate, **facts, seconds=_since(started))
-    state, done = passed
-    facts["skipped"].update(done.pop("skipped"))
-    if state is trained:
-        why = facts["skipped"].get("replay", NOTHING_EXCITED)
-        return SleepReport("awake", f"nothing was done: {why}", **facts, seconds=_since(started))
-    facts.update(done)
-    facts["weight_norm"] = [float(w.norm()) for w in trained.weights]
-    facts["weight_change"] = [
-        float((after - w).norm()) for after, w in zip(state.weights, trained.weights, strict=True)
-    ]
-    head.write(state)
-    return SleepReport("slept", reason, **facts, seconds=_since(started))
-
-
-def _since(started: float) -> float:
-    return time.perf_counter() - started
+    told = SleepReport(
+        "awake", "zero steps", list(head.names), list(head.sizes), backbone_trained=training.backbone_trained
+    )
+    if config.steps_at(training.index) == 0:
+        return told
+    evening = _evening(head, training, config, generator)
+    balance, skipped = (None, {}) if evening.noise is None else (evening.noise.balance, evening.noise.skipped)
+    plan = plan_night(config, training, n_layers=len(head.layers), balance=balance)
+    judge = Judge.of(head, evening.trained, training) if plan.is_judged else None
+    told = replace(told, reason=plan.reason, gate=plan.gate, balance=balance, skipped=skipped)
+    if plan.nights:
+        told = _go_through(plan, evening, judge, told, generator)
+    return replace(told, seconds=time.perf_counter() - started)
 
 
 def _go_through(
-    nights: Sequence[Evening], judge: Judge | None, facts: Facts, **how: Any
-) -> tuple[HeadState, Facts] | None:
-    """Go through the first night that is kept; notes in `facts` what samples said of the last one tried.
+    plan: Plan, evening: Evening, judge: Judge | None, told: SleepReport, generator: np.random.Generator
+) -> SleepReport:
+    """Go through the nights of a plan until one is kept, and write that one back.
 
     Returns:
-        The parameters in the morning and what was done, or None if no night is kept.
+        What happened: `told`, which says that the head stayed awake, and more.
     """
-    for night in nights:
-        state, done = pass_night(night, **how)
-        if judge is None:
-            return state, done
-        is_kept, told = judge.hear(state, must_gain=_is_levelling(night))
-        verdict = {"night": _name(night), "after": told["samples_after"], "asked": told["must_rise"], "kept": is_kept}
-        facts.update(told, verdicts=[*facts.get("verdicts", ()), verdict])
-        if is_kept:
-            return state, done
-    return None
+    verdicts: list[Verdict] = []
+    for stages in plan.nights:
+        morning = pass_night(evening, stages, generator=generator)
+        if judge is not None:
+            verdicts.append(judge.accepts(morning.state, stages))
+        if judge is None or verdicts[-1].kept:
+            break
+    if judge is not None:
+        told = replace(told, judge=judge.report(verdicts))
+    if verdicts and not verdicts[-1].kept:
+        names = [stages.name for stages in plan.nights]
+        tried = f"neither {' nor '.join(names)}" if len(names) > 1 else f"not even {names[0]}"
+        return replace(told, reason=f"{plan.reason}; samples say that {tried} helped, so nothing is changed")
+    told = replace(told, gate=None, skipped={**told.skipped, **morning.skipped})
+    trained = evening.trained.weights
+    if morning.state is evening.trained:
+        return replace(told, reason=f"nothing was done: {morning.skipped.get('replay', NOTHING_EXCITED)}")
+    told = replace(
+        told,
+        decision="slept",
+        sleep=morning.sleep,
+        balance=morning.balance,
+        settle=morning.settle,
+        level=morning.level,
+        weight_norm=[float(w.norm()) for w in trained],
+        weight_change=[float((now - w).norm()) for now, w in zip(morning.state.weights, trained, strict=True)],
+    )
+    evening.head.write(morning.state)
+    return told
 
 
-def _name(night: Evening) -> str:
-    return "levelling alone" if _is_levelling(night) else "the night"
+def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator) -> Evening:
+    """Return what a night begins with, with the noise that outputs are balanced on; refuse what cannot be meant."""
+    check_finite(head)
+    check_mean_input(training.mean, n_inputs=head.sizes[0])
+    classes = training.classes
+    if not config.is_pure:
+        check_classes(head, classes)
+    trained = head.read()
+    inputs = check_inputs(head, training.inputs)
+    before = check_before(head, training.before, trained)
+    training = replace(
+        training,
+        inputs=None if inputs is None else inputs.to(trained.device),
+        before=None if before is None else before.to(trained.device),
+    )
+    evening = Evening(head, trained, training, config)
+    if config.is_pure or not classes.seen:
+        return evening
+    prior = prior_of(classes.counts if config.prior == "counts" else None, classes.seen)
+    if not (classes.old and classes.new):
+        return evening
+    vectors, strength = _draw(evening, generator)
+    first, second = (Probe(head, half) for half in vectors.tensor_split(2))
+    share = noise_share(first, trained, seen=classes.seen, new=classes.new)
+    balance = BalanceReport(strength, share_of_new(classes, prior), share)
+    has_inputs = inputs is not None and len(inputs) > 1
+    skipped = {} if has_inputs else {"correlated noise": "no inputs of the current experience were given"}
+    return replace(evening, noise=Noise((first, second), prior, balance, skipped))
 
 
-def _levelling(evening: Evening, why: str) -> Evening:
-    """Return the same evening before a night in which outputs are levelled only."""
-    return replace(evening, config=replace(evening.config, replay=False, settle=False), why_off=why)
+def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, float | None]:
+    """Return the noise of a night, in the type of the parameters, and the strength of binary noise."""
+    head, trained, training = evening.head, evening.trained, evening.training
+    if evening.config.noise == "gaussian":
+        return draw_noise(training.mean, generator=generator, inputs=training.inputs).to(trained.weights[0]), None
+    from src_plugin.night.binary_noise import draw_binary_noise, how_many  # here, because the default does without
 
-
-def _is_levelling(evening: Evening) -> bool:
-    return not (evening.config.replay or evening.config.settle)
-
-
-def _with_noise(evening: Evening, iterations: int | None, generator: np.random.Generator, facts: Facts) -> Evening:
-    """Draw the noise that outputs are balanced on; notes in `facts` how they answer to it before the night."""
-    head, trained, inputs, new = evening.head, evening.trained, evening.inputs, evening.new
-    assert new is not None
-    dtype = trained.weights[0].dtype
-    if evening.config.noise == "binary":
-        from src_plugin.night.binary_noise import draw_binary_noise, how_many  # here, because the default does without
-
-        drawn = draw_binary_noise(
-            evening.mean,
-            generator=generator,
-            dtype=dtype,
-            inputs=None if inputs is None else inputs.cpu(),
-            hidden=lambda x: head.hidden(trained, x.to(trained.device)).cpu(),
-            n=how_many(iterations),
-        )
-        facts["noise_strength"], vectors = drawn.strength, drawn.vectors.to(trained.device)
-    else:
-        vectors = draw_noise(evening.mean, generator=generator, inputs=inputs).to(trained.weights[0])
-    if inputs is None or len(inputs) < 2:
-        facts["skipped"]["correlated noise"] = "no inputs of the current experience were given"
-    some, rest = (Probe(head, half) for half in vectors.tensor_split(2))
-    facts["expected_share"] = evening.expected
-    facts["share_trained"] = gates.noise_share(some, trained, seen=evening.seen, new=new)
-    return replace(evening, some=some, rest=rest)
-
-
-def _why_unbalanced(new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:
-    """Say why there are no classes that outputs could be balanced between."""
-    if new is None:
-        return "it is not known which classes are new (new_classes)"
-    return "there are no earlier classes (old_classes)" if not old else "there are no new classes (new_classes)"
-
-
-def _why_sleep(config: SleepConfig, *, new: tuple[int, ...] | None, old: tuple[int, ...]) -> str:
-    if config.is_pure:
-        return "pure SRC sleeps whenever it is told to"
-    if new is None:
-        return "it is not known which classes are new, so no gate could tell"
-    return "the classes of this experience crowd out others" if old else "first sleep: all classes are new"
+    drawn = draw_binary_noise(
+        training.mean,
+        generator=generator,
+        dtype=trained.weights[0].dtype,
+        inputs=None if training.inputs is None else training.inputs.cpu(),
+        hidden=lambda x: head.hidden(trained, x.to(trained.device)).cpu(),
+        n=how_many(training.iterations),
+    )
+    return drawn.vectors.to(trained.device), drawn.strength

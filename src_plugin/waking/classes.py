@@ -1,15 +1,40 @@
-"""ClassLedger: which classes are new, which came back, and how well those that are rehearsed are recalled."""
+"""Classes: which are new, which came back, and how well they are recalled; ClassLedger keeps account of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from src_plugin.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes that stand against each other in a night.
+
+    Attributes:
+        new: Outputs of the classes of the experience; None where that is not known.
+        old: Outputs of the classes learnt earlier and not since; empty if there are none.
+        returned: Those of `new` that came back.
+        counts: Images of each class seen so far; None where that is not known.
+        recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
+    """
+
+    new: tuple[int, ...] | None = None
+    old: tuple[int, ...] = ()
+    returned: tuple[int, ...] = ()
+    counts: Mapping[int, int] | None = None
+    recall: float | None = None
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """All classes seen so far, ascending."""
+        return tuple(sorted({*self.old, *(self.new or ())}))
 
 
 class ClassLedger:
@@ -109,25 +134,23 @@ class ClassLedger:
         half = torch.stack(self._rehearsed[len(self._rehearsed) // 2 :]).sum(0)
         return float(half[1] / half[0])
 
-    def knowledge(self) -> dict[str, Any]:
-        """Return what `sleep_head` wants to know of classes, by its own argument names.
+    def classes(self) -> Classes:
+        """Return which classes stand against which.
 
         Old classes are those that training may have overwritten. If most of the earlier classes were shown, they were
         rehearsed: all of them are old, and their recall says how well it went. If some came back while most stayed
         away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
         is new, nothing is to be balanced.
         """
-        away = self.seen - self.shown
-        returned = self._returned()
-        new, old = (self.shown, away) if returned else (self.new, self.seen)
-        counts = self._counts_now()
-        return {
-            "new_classes": tuple(sorted(new)) if self.has_classes else None,
-            "old_classes": tuple(sorted(old)),
-            "returned_classes": tuple(sorted(self.seen & self.shown)) if returned and self.has_classes else (),
-            "recall": None if returned else self.recall,
-            "class_counts": counts if all(counts.values()) else None,  # a state of before has none
-        }
+        returned, counts = self._returned(), self._counts_now()
+        new, old = (self.shown, self.seen - self.shown) if returned else (self.new, self.seen)
+        return Classes(
+            new=tuple(sorted(new)) if self.has_classes else None,
+            old=tuple(sorted(old)),
+            returned=tuple(sorted(self.seen & self.shown)) if returned and self.has_classes else (),
+            counts=counts if all(counts.values()) else None,  # a state of before has none
+            recall=None if returned else self.recall,
+        )
 
     def _returned(self) -> bool:
         """Whether earlier classes came back, and were not merely rehearsed: most of them stayed away."""

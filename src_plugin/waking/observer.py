@@ -24,6 +24,7 @@ from src_plugin.waking.classes import ClassLedger
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
 from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
+from src_plugin.waking.summary import TrainingSummary
 
 ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
 """Why `auto` stays awake where the model is told the task."""
@@ -235,11 +236,31 @@ class Waking:
             tuple(biases.get(name, torch.zeros(0)) for name in self.head.names),
         )
 
-    def knowledge(self) -> dict[str, Any]:
-        """Return what `sleep_head` wants to know of the experience, by its own argument names; see `ClassLedger`."""
-        known = self.ledger.knowledge()
-        held = {"samples": self._recent.samples, "exemplars": self._recent.exemplars(known["old_classes"])}
-        return {"before": self._before_now(), "iterations": self._iterations, **held, **known}
+    def summary(
+        self, *, index: int = 0, inputs: Tensor | None = None, backbone_trained: bool = False
+    ) -> TrainingSummary:
+        """Return what a night is told of the training since the last one.
+
+        Args:
+            index: How many sleeps came before.
+            inputs: Inputs of the head, shape (n, n_0), to be taken instead of those that were seen.
+            backbone_trained: Whether something below the head moved.
+
+        Raises:
+            StimulusError: Nothing was seen, or the head has other inputs than earlier.
+        """
+        classes = self.ledger.classes()
+        return TrainingSummary(
+            mean=self.mean_input() if inputs is None else inputs.mean(0, dtype=torch.float64).numpy(),
+            inputs=self._recent.inputs if inputs is None else inputs,
+            before=self._before_now(),
+            classes=classes,
+            samples=self._recent.samples,
+            exemplars=self._recent.exemplars(classes.old),
+            iterations=self._iterations,
+            index=index,
+            backbone_trained=backbone_trained,
+        )
 
     def forget(self, *, slept: bool) -> None:
         """End the experience: fold it into the running mean, and drop all the rest.

@@ -14,7 +14,7 @@ from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
 from src_plugin.night.judge import GAIN, by_class, must_rise
 from src_plugin.night.sleep import sleep
-from src_plugin.report import SleepReport
+from src_plugin.report import JudgeReport, SleepReport, Verdict
 from src_plugin.waking.samples import count_exemplars, fingerprints, merge_repeated
 
 EYE = torch.eye(3, dtype=torch.float64)
@@ -71,19 +71,19 @@ def test_fingerprints_do_not_depend_on_the_batch_or_on_rounding_errors():
 
 
 def test_the_more_exemplars_the_less_accuracy_may_fall():
-    # GAIN - DOUBT / sqrt(n), of the 4 in 5 classes that are old; a single exemplar allows a half, none not more.
+    # GAIN - PRIOR_MARGIN / sqrt(n), of the 4 in 5 classes that are old; a single exemplar allows a half, none not more.
     assert must_rise(25, recall=1.0, old=4, new=1) == pytest.approx(0.01 - 0.5 / 5 * 4 / 5)
     assert must_rise(10_000, recall=1.0, old=4, new=1) == pytest.approx(0.01 - 0.004)
     assert must_rise(1, recall=1.0, old=1, new=1) == must_rise(0, recall=1.0, old=1, new=1) == pytest.approx(-0.24)
 
 
-def test_where_nothing_is_known_by_heart_accuracy_has_to_rise():
+def test_where_nothing_is_memorised_accuracy_has_to_rise():
     assert must_rise(25, recall=0.875, old=4, new=1) == pytest.approx(0.01 - 0.5 * 0.08)
     assert must_rise(1, recall=0.75, old=4, new=1) == must_rise(1, recall=0.2, old=4, new=1) == 0.01
 
 
 @pytest.mark.parametrize(("asked", "decision"), [(0.0, "awake"), (-1.0, "slept")])
-def test_a_night_may_take_as_much_as_is_known_by_heart(monkeypatch, asked, decision):
+def test_a_night_may_take_as_much_as_is_memorised(monkeypatch, asked, decision):
     monkeypatch.setattr("src_plugin.night.judge.must_rise", lambda *_, **__: asked)
     assert night(*trained(), recall=0.2, samples=harmed_by_a_night()).decision == decision
 
@@ -147,9 +147,9 @@ ASKED = {0.0: "it had to rise", 0.01: "it had to rise by 1.0 points", -0.05: "it
 @pytest.mark.parametrize(("asked", "text"), ASKED.items())
 @pytest.mark.parametrize(("kept", "outcome"), [(True, "kept"), (False, "undone")])
 def test_the_report_says_what_was_asked_of_samples(asked, text, kept, outcome):
-    verdict = {"night": "levelling alone", "after": 0.5, "asked": asked, "kept": kept}
-    facts = {"samples": [8, 2], "exemplars": 7.5, "samples_trained": 1.0, "verdicts": [verdict]}
-    told = str(SleepReport("slept", "why", layers=[], sizes=[], **facts))
+    verdict = Verdict("levelling alone", after=0.5, asked=asked, kept=kept)
+    judge = JudgeReport(samples=[8, 2], exemplars=7.5, samples_trained=1.0, verdicts=[verdict])
+    told = str(SleepReport("slept", "why", layers=[], sizes=[], judge=judge))
     assert "by 8 rehearsed samples (7.5 different ones a class) and 2 new ones, of which 100.0% were right" in told
     assert told.endswith(f"after levelling alone 50.0%; {text}: {outcome}")
 

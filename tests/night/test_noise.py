@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from models import global_states
-from src_plugin.night.noise import BELOW, N_INPUTS, N_NOISE, SPREAD, draw_noise
+from src_plugin.head.find import find_head
+from src_plugin.head.probe import Probe
+from src_plugin.head.state import HeadState
+from src_plugin.night.noise import BELOW, N_INPUTS, N_NOISE, SPREAD, draw_noise, noise_share
 
 MANY = 40_000
 
@@ -193,3 +197,36 @@ def test_inputs_may_be_of_every_float_type(dtype):
     found = noise([0.5] * 5, inputs=strokes().to(dtype), n=9)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, noise([0.5] * 5, inputs=strokes(), n=9), atol=0.03, rtol=0)
+
+
+# -- shares of it ------------------------------------------------------------------------------------------------------
+
+
+def head_and_state(weight, bias=None):
+    """A head of one layer with these weights."""
+    w = torch.tensor(weight, dtype=torch.float64)
+    layer = nn.Linear(w.shape[1], w.shape[0], bias=bias is not None)
+    head = find_head(layer, head="")
+    return head, HeadState((w,), (None if bias is None else torch.tensor(bias, dtype=torch.float64),))
+
+
+FOUR = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
+
+
+def test_share_is_the_fraction_of_noise_that_new_classes_win():
+    # Output i is input i: two vectors are won by class 0, one by class 1, one by class 2.
+    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(2,)) == 0.25
+    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(0,)) == 0.5
+    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(1, 2)) == 0.5
+
+
+def test_outputs_of_classes_never_seen_do_not_count():
+    # Output 1 would win everything, but was never trained.
+    head, state = head_and_state([[1.0, 0, 0], [9, 9, 9], [0, 0.5, 2]])
+    assert noise_share(Probe(head, FOUR), state, seen=(0, 2), new=(2,)) == 0.5
+
+
+def test_share_takes_biases_into_account():
+    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
+    assert noise_share(Probe(head, FOUR), state, seen=(0, 1), new=(1,)) == 1.0

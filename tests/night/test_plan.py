@@ -1,138 +1,161 @@
-"""Gates: each says whether to sleep, and why; on heads so small that shares can be counted."""
+"""The plan of a night: one table of what is known, and of what is done then and why."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.head.find import find_head
-from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
-from src_plugin.night.plan import (
-    RECALLED,
-    balanced,
-    no_hidden_units,
-    no_new_classes,
-    noise_share,
-    protected,
-    rehearsed,
-)
+from src_plugin.night.plan import RECALLED, Plan, Stages, plan_night
+from src_plugin.report import BalanceReport
+from src_plugin.waking.classes import Classes
+from src_plugin.waking.summary import TrainingSummary
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
+CLASSES = Classes(new=(2, 3), old=(0, 1))
+SAMPLES = torch.zeros(4, 3), torch.arange(4)
+UNBALANCED = BalanceReport(expected_share=0.5, share_trained=0.51)
 
 
-def head_and_state(weight, bias=None):
-    """A head of one layer with these weights."""
-    w = torch.tensor(weight, dtype=torch.float64)
-    layer = nn.Linear(w.shape[1], w.shape[0], bias=bias is not None)
-    head = find_head(layer, head="")
-    return head, HeadState((w,), (None if bias is None else torch.tensor(bias, dtype=torch.float64),))
+def plan(config=ON, *, balance=UNBALANCED, n_layers=2, classes=CLASSES, **known):
+    """The plan after a training of two new classes with two old ones; a change of `classes` is a dict."""
+    classes = replace(CLASSES, **classes) if isinstance(classes, dict) else classes
+    training = {"mean": torch.ones(3).numpy(), "before": HeadState((), ()), **known}
+    balance = balance if classes.old and classes.new and not config.is_pure else None
+    return plan_night(config, TrainingSummary(classes=classes, **training), n_layers=n_layers, balance=balance)
 
 
-# -- shares ------------------------------------------------------------------------------------------------------------
-
-NOISE = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
-
-
-def test_share_is_the_fraction_of_noise_that_new_classes_win():
-    # Output i is input i: two vectors are won by class 0, one by class 1, one by class 2.
-    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(2,)) == 0.25
-    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(0,)) == 0.5
-    assert noise_share(Probe(head, NOISE), state, seen=(0, 1, 2), new=(1, 2)) == 0.5
-
-
-def test_outputs_of_classes_never_seen_do_not_count():
-    # Output 1 would win everything, but was never trained.
-    head, state = head_and_state([[1.0, 0, 0], [9, 9, 9], [0, 0.5, 2]])
-    assert noise_share(Probe(head, NOISE), state, seen=(0, 2), new=(2,)) == 0.5
-
-
-def test_share_takes_biases_into_account():
-    head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
-    assert noise_share(Probe(head, NOISE), state, seen=(0, 1), new=(1,)) == 1.0
-
-
-# -- whether to sleep --------------------------------------------------------------------------------------------------
-
-
-def test_without_new_classes_nothing_can_be_balanced():
-    verdict = no_new_classes(ON, ())
-    assert verdict.closed
-    assert verdict.gate == "new_classes_gate"
-    assert "no new classes" in verdict.reason
-
-
-@pytest.mark.parametrize(("config", "new"), [(ON, (1,)), (ON, None), (PURE, ())], ids=["some", "unknown", "pure"])
-def test_new_or_unknown_classes_or_a_pure_sleep_pass_that_gate(config, new):
-    assert no_new_classes(config, new) is None
-
-
-def test_a_head_of_one_layer_is_only_levelled():
-    verdict = no_hidden_units(ON, n_layers=1)
-    assert (verdict.closed, verdict.gate) == (False, "hidden_gate")
-    assert verdict.reason.startswith("levels only: a head of one layer")
-
-
-@pytest.mark.parametrize(
-    ("config", "n_layers"),
-    [
-        (ON, 2),
-        (SleepConfig(hidden_gate=False), 1),
-        (SleepConfig(replay=False), 1),
-        (SleepConfig(level=False), 1),
-        (PURE, 1),
-    ],
-    ids=["hidden units", "gate off", "the rival", "no levelling", "pure"],
+OFF, GATE = "switched off", "a gate leaves it out"
+CROWD = "the classes of this experience crowd out others"
+ONE_LAYER = "levels only: a head of one layer has no hidden units to replay with"
+OWM = "settles and levels only: OWMPlugin protects what earlier inputs evoke"
+BALANCED = "new classes do not dominate: noise gives them 50%, their share is 50%"
+AGAIN, EVEN, NO_OLD = (
+    "too few samples were right after it",
+    "the outputs are levelled only",
+    "there are no earlier classes",
 )
-def test_hidden_units_or_a_choice_of_stages_pass_that_gate(config, n_layers):
-    assert no_hidden_units(config, n_layers=n_layers) is None
+UNKNOWN = "it is not known which classes are new"
 
 
-def test_a_network_that_rehearses_well_stays_awake_where_nothing_can_judge_the_night():
-    verdict = rehearsed(ON, 0.9)
-    assert verdict.closed
-    assert verdict.gate == "rehearsal_gate"
-    assert "rehearsal works: 90%" in verdict.reason
+def levelling(why):
+    return Stages(why, why, levels_only=True)
 
 
-def test_a_network_that_rehearses_badly_sleeps_as_if_it_did_not():
-    for recall in (0.0, RECALLED):
-        assert rehearsed(ON, recall) is None
-    assert rehearsed(ON, RECALLED + 0.01).closed
+JUDGED = {"samples": SAMPLES, "classes": {"recall": 0.9}}
+EVENLY = {"balance": BalanceReport(expected_share=0.5, share_trained=0.5)}
+PLANS = {
+    # what is known -> reason, nights, gate, is_judged
+    "old and new classes": ({}, CROWD, [Stages()], None, False),
+    "a head of one layer": ({"n_layers": 1}, ONE_LAYER, [levelling(ONE_LAYER)], None, False),
+    "one layer, gate off": (
+        {"n_layers": 1, "config": SleepConfig(hidden_gate=False)}, CROWD, [Stages()], None, False,
+    ),
+    "one layer, no sleep": (
+        {"n_layers": 1, "config": SleepConfig(replay=False)}, CROWD, [Stages(OFF)], None, False,
+    ),
+    "one layer, no levelling": (
+        {"n_layers": 1, "config": SleepConfig(level=False)}, CROWD, [Stages(level=OFF)], None, False,
+    ),
+    "no weights before": (
+        {"before": None}, CROWD, [Stages(settle="the weights before the experience were not given")],
+        None, False,
+    ),
+    "no depth": ({"config": SleepConfig(depth=0.0)}, CROWD, [Stages("its depth is 0")], None, False),
+    "no depth, but given steps": (
+        {"config": SleepConfig(depth=0.0, inc=0.1, dec=0.1, engine="simulated")}, CROWD, [Stages()],
+        None, False,
+    ),
+    "protected": ({"protector": "OWMPlugin"}, OWM, [Stages(GATE)], None, False),
+    "protected, gate off": (
+        {"protector": "OWMPlugin", "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()],
+        None, False,
+    ),
+    "judged": (JUDGED, CROWD, [Stages(), levelling(AGAIN)], "rehearsal_gate", True),
+    "judged, and recalled": (
+        {**JUDGED, "classes": {"recall": 1.0}}, CROWD, [Stages(), levelling(AGAIN)], "rehearsal_gate", True,
+    ),
+    "judged, protected": (
+        {**JUDGED, "protector": "OWMPlugin"}, OWM, [Stages(GATE), levelling(AGAIN)], "rehearsal_gate", True,
+    ),
+    "judged, one layer": ({**JUDGED, "n_layers": 1}, ONE_LAYER, [levelling(ONE_LAYER)], "rehearsal_gate", True),
+    "judged, no levelling": (
+        {**JUDGED, "config": SleepConfig(level=False)}, CROWD, [Stages(level=OFF)], "rehearsal_gate", True,
+    ),
+    "judged, levelling alone": (
+        {**JUDGED, "config": SleepConfig(replay=False, settle=False)}, CROWD,
+        [Stages(OFF, OFF, levels_only=True)], "rehearsal_gate", True,
+    ),
+    "judging switched off": (
+        {**JUDGED, "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()], None, False,
+    ),
+    "recalled": (
+        {"classes": {"recall": 0.9}}, "rehearsal works: 90% of rehearsed samples are recalled", [],
+        "rehearsal_gate", False,
+    ),
+    "recalled, just": (
+        {"classes": {"recall": RECALLED + 0.01}}, "rehearsal works: 51% of rehearsed samples are recalled", [],
+        "rehearsal_gate", False,
+    ),
+    "not recalled": ({"classes": {"recall": RECALLED}}, CROWD, [Stages()], None, False),
+    "recalled, gate off": (
+        {"classes": {"recall": 0.9}, "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()],
+        None, False,
+    ),
+    "balanced": (EVENLY, BALANCED, [], "balance_gate", False),
+    "balanced, gate off": (
+        {**EVENLY, "config": SleepConfig(balance_gate=False)}, CROWD, [Stages()], None, False,
+    ),
+    "balanced, judged": ({**EVENLY, **JUDGED}, BALANCED, [levelling(EVEN)], "balance_gate", True),
+    "balanced, judged, one layer": (
+        {**EVENLY, **JUDGED, "n_layers": 1}, ONE_LAYER, [levelling(EVEN)], "balance_gate", True,
+    ),
+    "balanced, judged, no levelling": (
+        {**EVENLY, **JUDGED, "config": SleepConfig(level=False)}, BALANCED, [], "balance_gate", True,
+    ),
+    "no new classes": ({"classes": {"new": ()}}, "no new classes in this experience", [], "new_classes_gate", False),
+    "no new classes, gate off": (
+        {"classes": {"new": ()}, "config": SleepConfig(new_classes_gate=False)},
+        "the classes of this experience crowd out others", [Stages(None, NO_OLD, NO_OLD)], None, False,
+    ),
+    "the first classes": (
+        {"classes": Classes(new=(0, 1))}, "first sleep: all classes are new", [Stages(None, NO_OLD, NO_OLD)],
+        None, False,
+    ),
+    "the first classes, recall": (
+        {"classes": Classes(new=(0, 1), recall=0.9)}, "first sleep: all classes are new",
+        [Stages(None, NO_OLD, NO_OLD)], None, False,
+    ),
+    "the first classes, no sleep": (
+        {"classes": Classes(new=(0, 1)), "config": SleepConfig(replay=False)},
+        "without the sleep itself nothing is left to do: there are no earlier classes (old_classes)", [], None, False,
+    ),
+    "the first classes, one layer": (
+        {"classes": Classes(new=(0, 1)), "n_layers": 1},
+        f"{ONE_LAYER}; there are no earlier classes (old_classes)", [], "hidden_gate", False,
+    ),
+    "unknown classes": (
+        {"classes": Classes()}, f"{UNKNOWN}, so no gate could tell", [Stages(None, UNKNOWN, UNKNOWN)],
+        None, False,
+    ),
+    "pure": ({"config": PURE}, "pure SRC sleeps whenever it is told to", [Stages(None, OFF, OFF)], None, False),
+    "pure, whatever is known": (
+        {"config": PURE, "protector": "OWMPlugin", "n_layers": 1, "classes": {"new": (), "recall": 1.0}},
+        "pure SRC sleeps whenever it is told to", [Stages(None, OFF, OFF)], None, False,
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("recall", [0.0, RECALLED, 0.9, 1.0])
-def test_where_samples_judge_the_night_recall_forbids_nothing(recall):
-    assert rehearsed(ON, recall, judged=True) is None
+@pytest.mark.parametrize(("known", "reason", "nights", "gate", "is_judged"), PLANS.values(), ids=PLANS)
+def test_what_is_known_decides_what_is_done(known, reason, nights, gate, is_judged):
+    assert plan(**known) == Plan(reason, tuple(nights), gate, is_judged)
 
 
-def test_without_rehearsal_or_with_the_gate_off_there_is_no_verdict():
-    assert rehearsed(ON, None) is None
-    assert rehearsed(SleepConfig(rehearsal_gate=False), 0.9) is None
+def test_the_share_that_noise_gives_is_told():
+    reason = plan(balance=BalanceReport(expected_share=0.4, share_trained=0.1)).reason
+    assert reason == "new classes do not dominate: noise gives them 10%, their share is 40%"
 
 
-def test_where_old_inputs_are_protected_the_night_goes_on_without_the_sleep_itself():
-    verdict = protected(ON, "OWMPlugin")
-    assert not verdict.closed
-    assert verdict.reason == "settles and levels only: OWMPlugin protects what earlier inputs evoke"
-    assert protected(ON, None) is None
-    assert protected(SleepConfig(rehearsal_gate=False), "OWMPlugin") is None
-    assert protected(PURE, "OWMPlugin") is None
-
-
-def test_a_balanced_network_stays_awake():
-    for share in (0.5, 0.1):
-        verdict = balanced(ON, share=share, expected=0.5)
-        assert verdict.closed
-        assert verdict.gate == "balance_gate"
-        assert f"{share:.0%}" in verdict.reason
-
-
-def test_a_network_that_favours_new_classes_passes():
-    assert balanced(ON, share=0.51, expected=0.5) is None
-
-
-def test_balance_that_is_not_known_or_not_asked_for_passes():
-    assert balanced(ON, share=None, expected=None) is None
-    assert balanced(SleepConfig(balance_gate=False), share=0.1, expected=0.5) is None
+def test_nights_have_names():
+    assert [stages.name for stages in plan(**JUDGED).nights] == ["the night", "levelling alone"]

@@ -10,7 +10,7 @@ from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
 from src_plugin.night import settle as settling
-from src_plugin.night.plan import noise_share
+from src_plugin.night.noise import noise_share
 from src_plugin.night.settle import align, level, settle, silence
 
 N = 101

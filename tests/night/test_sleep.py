@@ -79,7 +79,7 @@ def test_the_report_measures_the_change_of_the_weights():
 )
 def test_the_report_goes_through_json_unharmed(arguments):
     report = night(*trained(), **arguments)
-    assert SleepReport(**json.loads(json.dumps(report.to_dict(), allow_nan=False))) == report
+    assert SleepReport.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False))) == report
 
 
 def test_depression_without_potentiation_only_lowers_weights():

@@ -23,7 +23,7 @@ def note(ledger, *epochs):
 
 
 def counts(ledger):
-    return ledger.knowledge()["class_counts"]
+    return ledger.classes().counts
 
 
 def after(*experiences):
@@ -127,7 +127,7 @@ def test_waking_carries_counts_over():
     for waking in (first, second):
         waking.begin_epoch()
         show(waking, model, torch.rand(3, 12), torch.tensor([2, 2, 3]))
-        assert waking.knowledge()["class_counts"] == {0: 3, 1: 2, 2: 2, 3: 1}
+        assert waking.ledger.classes().counts == {0: 3, 1: 2, 2: 2, 3: 1}
 
 
 def test_after_a_state_from_before_there_were_counts_a_sleep_has_a_prior():
@@ -138,5 +138,5 @@ def test_after_a_state_from_before_there_were_counts_a_sleep_has_a_prior():
     del state["counts"]
     second.load_state_dict(state)
     show(second, mlp(12, 4), torch.rand(2, 12), torch.tensor([2, 3]))
-    assert second.knowledge()["class_counts"] is None
-    assert prior_of(second.knowledge()["class_counts"], (0, 1, 2, 3)) == (0.25, 0.25, 0.25, 0.25)
+    assert second.ledger.classes().counts is None
+    assert prior_of(second.ledger.classes().counts, (0, 1, 2, 3)) == (0.25, 0.25, 0.25, 0.25)

@@ -39,7 +39,7 @@ def test_iterations_are_counted_from_one_sleep_to_the_next():
     for slept, expected in ((False, 3), (True, 6), (True, 3)):  # the first experience ends without a sleep
         for x, y in batches(3):
             show(waking, model, x, y)
-        assert waking.knowledge()["iterations"] == expected
+        assert waking.summary().iterations == expected
         waking.forget(slept=slept)
 
 

@@ -49,7 +49,7 @@ def test_of_a_head_that_gets_another_layer_the_rest_has_weights_before():
     model[1] = nn.ReLU()
     show(waking, model, x, y, step=0.1)
     assert waking.head.names == ("0", "2")
-    before = waking.knowledge()["before"]
+    before = waking.summary().before
     assert [tuple(w.shape) for w in before.weights] == [(0, 0), (4, 12)]
     assert torch.equal(before.weights[1], last)
     assert [b is None for b in before.biases] == [False, True]
@@ -100,7 +100,7 @@ def test_what_is_kept_can_be_carried_over():
             show(waking, model, x, y)
     assert_allclose(second.mean_input(), first.mean_input(), rtol=0)
     assert (second.ledger.seen, second.ledger.new) == (first.ledger.seen, first.ledger.new)
-    assert second.ledger.knowledge() == first.ledger.knowledge()
+    assert second.ledger.classes() == first.ledger.classes()
 
 
 def test_a_state_without_any_experience_can_be_carried_over():

@@ -41,11 +41,11 @@ def test_classes_of_the_experience_stand_against_those_that_training_may_have_ov
             waking.forget(slept=True)
         x = torch.rand(12, 8)
         show(waking, model, x, torch.tensor([classes[i % len(classes)] for i in range(12)]))
-    knows = waking.knowledge()
-    assert (knows["new_classes"], knows["old_classes"]) == (new, old)
+    classes_now = waking.summary().classes
+    assert (classes_now.new, classes_now.old) == (new, old)
     rehearsed = new != now
-    assert (knows["recall"] is not None) == rehearsed
-    assert knows["returned_classes"] == (() if rehearsed else tuple(c for c in new if c in earlier))
+    assert (classes_now.recall is not None) == rehearsed
+    assert classes_now.returned == (() if rehearsed else tuple(c for c in new if c in earlier))
     waking.forget(slept=True)
     assert waking.ledger.shown == set()
 

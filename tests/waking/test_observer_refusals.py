@@ -64,7 +64,7 @@ def test_a_pure_sleep_takes_them_for_something_else_than_classes(targets, which)
     model, waking = mlp(12, 4), Waking(needs_classes=False)
     show(waking, model, torch.ones(3, 12), torch.tensor([0, 1, 1]))
     show(waking, model, torch.ones(3, 12), targets)
-    assert waking.knowledge()["new_classes"] is None
+    assert waking.ledger.classes().new is None
     waking.forget(slept=True)
     assert waking.ledger.seen == set()
 

@@ -15,6 +15,8 @@ from sleep_samples import SIMULATED as SETTINGS
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
 from src_plugin.night.stimulus import as_generator
+from src_plugin.waking.classes import Classes
+from src_plugin.waking.summary import TrainingSummary
 
 
 def state(*weights: list[list[float]]) -> HeadState:
@@ -57,8 +59,8 @@ def test_no_correlation_of_what_does_not_vary():
 def evening() -> Night:
     model, before = trained(bias=False)
     head = find_head(model, head="")
-    known = {"before": before, "new_classes": NEW, "old_classes": OLD}
-    return Night(head, head.read(), MEAN, SETTINGS, CURRENT, as_generator(3), known=known)
+    training = TrainingSummary(mean=MEAN, inputs=CURRENT, before=before, classes=Classes(NEW, OLD))
+    return Night(head, head.read(), training, SETTINGS, as_generator(3))
 
 
 def test_a_night_again_is_the_night_and_leaves_the_head_as_it_was(evening: Night):

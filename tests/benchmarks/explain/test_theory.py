@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -116,7 +116,8 @@ def few_inputs(**changes):
     config = replace(SleepConfig(engine="simulated", steps=800, depth=0.3), **changes)
     mean, trained = np.full(16, 0.5), head.read()
     how = {"n_steps": 800, "generator": np.random.default_rng(0), "inputs": None}
-    slept, rule = replay(head, trained, mean, config, **how)
+    asleep = replay(head, trained, mean, config, **how)
+    slept, rule = asleep.state, asdict(asleep.report)
     p = spike_probability(mean, config)
     first = describe_layers(trained, slept, torch.from_numpy(p))[0]
     formula = predict(trained, p, rule, n_steps=800, config=config)["formula"][0]
