@@ -8,7 +8,7 @@ always simulated (see `presets.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -37,7 +37,7 @@ class SleepConfig:
     (first layer, every layer between, output layer); a head of one layer uses the last.
 
     Attributes:
-        engine: How stage A, the sleep itself, is computed: in "closed_form", or "simulated" step by step. The closed
+        engine: How the sleep itself is computed: in "closed_form", or "simulated" step by step. The closed
             form is the expectation of the simulated, ungated sleep.
         steps: Length of a simulated sleep in steps. A tuple gives the length of the first, second, ... sleep, the last
             one from then on. 0 means no sleep at all, of either engine: nothing is changed by any stage.
@@ -65,26 +65,26 @@ class SleepConfig:
             the layer's weights, before `depth`. Used where `inc` is None.
         depression: The same for depression, in closed form, too. Used where `dec` is None.
         depth: Factor on `potentiation` and `depression`. None is 0.25 in closed form; a simulated sleep measures it on
-            inputs of the head then, see `src_plugin.night.depth`.
-        replay: Stage A, the sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
+            inputs of the head then, see `src_plugin.night.calibrate`.
+        replay: The sleep itself. Off leaves settling and levelling alone: weight averaging with a data-free
             coefficient, the rival that sleep is compared with.
-        settle: Stage B: go back towards the weights before the experience until noise-driven outputs are balanced
+        settle: Go back towards the weights before the experience until noise-driven outputs are balanced
             between earlier and new classes.
-        level: Stage C: even the outputs until noise gives each seen class its share, see `prior`.
-        noise: What stages B and C show the head: "gaussian" noise (`src_plugin.night.noise`), or "binary" as it was
-            before (`src_plugin.night.binary_noise`).
+        level: Even the outputs until noise gives each seen class its share, see `prior`.
+        noise: What settling and levelling show the head: "gaussian" noise (`src_plugin.night.noise`), or "binary" as it
+            was before (`src_plugin.night.binary_noise`).
         prior: Which share of that noise each class is to win: that of its images among all ("counts"), or all the same
             ("equal"), which favours rare classes.
         rehearsal_gate: If earlier classes were in the training batches, let rehearsed and new samples judge what the
-            night gave, and undo it if it was nothing; leave stage A out where another plugin protects what earlier
-            inputs evoke (`protects_old_inputs`).
+            night gave, and undo it if it was nothing; leave the sleep itself out where another plugin protects what
+            earlier inputs evoke (`protects_old_inputs`).
         balance_gate: Do not sleep if noise already gives the new classes no more than their share; a network that
             rehearses levels its outputs all the same, if its samples say that this helps.
         first_gate: Keep a first, simulated sleep shallow enough that what was just learnt stays learnt.
         new_classes_gate: Do not sleep after an experience that showed all classes and no new one; a pure sleep does not
             ask.
         hidden_gate: Level only where the head is a single layer: it has no hidden units to replay with, and no weights
-            that settling would have to bring back. Asked where stages A and C are both on.
+            that settling would have to bring back. Asked where the sleep itself and levelling are both on.
     """
 
     engine: Engine = "closed_form"
@@ -134,50 +134,11 @@ class SleepConfig:
             if value not in known:
                 hint = did_you_mean(str(value), known)
                 raise ConfigError(f"SleepConfig({name}={value!r}): unknown {name}{hint}")
-        steps = self.steps if isinstance(self.steps, tuple) else (self.steps,)
-        _check(bool(steps) and all(_is_int(s) and s >= 0 for s in steps), "steps", self.steps, "whole, 0 or more")
-        _check(_is_int(self.steps_growth) and self.steps_growth >= 0, "steps_growth", self.steps_growth, "0 or more")
-        for name in ("input_spikes", "dt", "gain"):
-            _check(_is_positive(getattr(self, name)), name, getattr(self, name), "a finite number above 0")
-        for name in ("max_rate", "gate_width"):
-            value = getattr(self, name)
-            _check(value is None or _is_positive(value), name, value, "None or a finite number above 0")
-        _check(
-            self.patch is None or (_is_int(self.patch) and self.patch > 0), "patch", self.patch, "None or pixels > 0"
-        )
-        _check(_is_number(self.decay) and 0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
-        _check(
-            _is_number(self.inhibition) and self.inhibition >= 0,
-            "inhibition",
-            self.inhibition,
-            "a finite number, 0 or more",
-        )
-        _check(
-            self.depth is None or (_is_number(self.depth) and self.depth >= 0),
-            "depth",
-            self.depth,
-            "None or a finite number, 0 or more",
-        )
-        share = self.input_share
-        _check(_is_positive(share) and share <= 1, "input_share", share, "in (0, 1]")
-        for name in ("target_rates", "potentiation", "depression"):
-            value = getattr(self, name)
-            ok = isinstance(value, tuple) and len(value) == 3 and all(_is_number(v) and v >= 0 for v in value)
-            _check(ok, name, value, "three numbers, 0 or more: (first layer, between, output layer)")
-        _check(all(0 < r < 1 for r in self.target_rates), "target_rates", self.target_rates, "fractions within (0, 1)")
-        for name in ("inc", "dec"):
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            ok = value is None or (bool(numbers) and all(_is_number(v) and v >= 0 for v in numbers))
-            _check(ok, name, value, "None, a number, or one number per layer, 0 or more")
-        if self.thresholds is not None:
-            ok = isinstance(self.thresholds, tuple) and bool(self.thresholds)
-            ok = ok and all(isinstance(v, (int, float)) and not isinstance(v, bool) and v >= 0 for v in self.thresholds)
-            _check(ok, "thresholds", self.thresholds, "None, or one number per layer, 0 or more")
-        gates = ("rehearsal_gate", "balance_gate", "first_gate", "new_classes_gate", "hidden_gate")
-        for name in ("normalise", "replay", "settle", "level", *gates):
-            value = getattr(self, name)
-            _check(isinstance(value, bool), name, value, "true or false")
+        for names, is_meant, wanted in _CHECKS:
+            for name in names:
+                value = getattr(self, name)
+                if not is_meant(value):
+                    raise ConfigError(f"SleepConfig({name}={value!r}): {name} must be {wanted}")
         if self.engine == "closed_form":
             idle = [f.name for f in fields(self) if f.name in SIMULATION and getattr(self, f.name) != f.default]
             if idle:
@@ -233,7 +194,7 @@ class SleepConfig:
 
     @property
     def simulates(self) -> bool:
-        """Whether stage A is on, and simulated."""
+        """Whether the sleep itself is on, and simulated."""
         return self.replay and self.engine == "simulated"
 
     @property
@@ -276,6 +237,47 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _check(ok: bool, name: str, value: object, wanted: str) -> None:
-    if not ok:
-        raise ConfigError(f"SleepConfig({name}={value!r}): {name} must be {wanted}")
+def _are(value: object, is_meant: Callable[[Any], bool]) -> bool:
+    """Whether all numbers of a tuple, of which there must be one, are meant; another value stands for itself."""
+    return all(map(is_meant, value)) and bool(value) if isinstance(value, tuple) else is_meant(value)
+
+
+def _is_least_0(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_threshold(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0  # infinite is silence
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("steps",), lambda v: _are(v, lambda s: _is_int(s) and s >= 0), "whole, 0 or more"),
+    (("steps_growth",), lambda v: _is_int(v) and v >= 0, "0 or more"),
+    (("input_spikes", "dt", "gain"), _is_positive, "a finite number above 0"),
+    (("max_rate", "gate_width"), lambda v: v is None or _is_positive(v), "None or a finite number above 0"),
+    (("patch",), lambda v: v is None or (_is_int(v) and v > 0), "None or pixels > 0"),
+    (("decay", "input_share"), lambda v: _is_number(v) and 0 < v <= 1, "in (0, 1]"),
+    (("inhibition",), _is_least_0, "a finite number, 0 or more"),
+    (("depth",), lambda v: v is None or _is_least_0(v), "None or a finite number, 0 or more"),
+    (
+        ("target_rates", "potentiation", "depression"),
+        lambda v: isinstance(v, tuple) and len(v) == 3 and _are(v, _is_least_0),
+        "three numbers, 0 or more: (first layer, between, output layer)",
+    ),
+    (("target_rates",), lambda v: _are(v, lambda rate: 0 < rate < 1), "fractions within (0, 1)"),
+    (("inc", "dec"), lambda v: v is None or _are(v, _is_least_0), "None, a number, or one number per layer, 0 or more"),
+    (
+        ("thresholds",),
+        lambda v: v is None or (isinstance(v, tuple) and _are(v, _is_threshold)),
+        "None, or one number per layer, 0 or more",
+    ),
+    (
+        (
+            *("normalise", "replay", "settle", "level", "rehearsal_gate", "balance_gate", "first_gate"),
+            *("new_classes_gate", "hidden_gate"),
+        ),
+        lambda v: isinstance(v, bool),
+        "true or false",
+    ),
+)
+"""Fields, what they may be, and how that is called."""

@@ -67,11 +67,7 @@ def warn_user(message: str) -> None:
 
 
 class Warner:
-    """Warns of each topic once.
-
-    Args:
-        speaker: Whose name the message begins with.
-    """
+    """Warns of each topic once, in the name of a speaker."""
 
     def __init__(self, speaker: str) -> None:
         self._speaker = speaker

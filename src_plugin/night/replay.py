@@ -16,8 +16,7 @@ from src_plugin.errors import warn_user
 from src_plugin.head.probe import Line, Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.kernel import simulate
-from src_plugin.night.calibrate import Rule, calibrate
-from src_plugin.night.depth import depth_of
+from src_plugin.night.calibrate import Rule, calibrate, depth_of
 from src_plugin.night.stimulus import spike_probability, stimulus_chunks
 from src_plugin.report import SimulationReport
 

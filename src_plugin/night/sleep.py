@@ -33,13 +33,12 @@ from src_plugin.night.arguments import (
 from src_plugin.night.judge import Judge
 from src_plugin.night.noise import draw_noise, noise_share
 from src_plugin.night.plan import Plan, plan_night
-from src_plugin.night.stages import NOTHING_EXCITED, Evening, Noise, pass_night, share_of_new
+from src_plugin.night.stages import NOTHING_EXCITED, Evening, pass_night, share_of_new
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import BalanceReport, SleepReport, Verdict
 from src_plugin.waking.classes import Classes
-from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.samples import Samples
-from src_plugin.waking.summary import TrainingSummary
+from src_plugin.waking.summary import TrainingSummary, check_mean_input
 
 
 def sleep(
@@ -147,10 +146,12 @@ def sleep_head(
     if config.steps_at(training.index) == 0:
         return told
     evening = _evening(head, training, config, generator)
-    balance, skipped = (None, {}) if evening.noise is None else (evening.noise.balance, evening.noise.skipped)
-    plan = plan_night(config, training, n_layers=len(head.layers), balance=balance)
+    plan = plan_night(config, training, n_layers=len(head.layers), balance=evening.balance)
     judge = Judge.of(head, evening.trained, training) if plan.is_judged else None
-    told = replace(told, reason=plan.reason, gate=plan.gate, balance=balance, skipped=skipped)
+    skipped = {}
+    if evening.noise is not None and (training.inputs is None or len(training.inputs) < 2):
+        skipped["correlated noise"] = "no inputs of the current experience were given"
+    told = replace(told, reason=plan.reason, gate=plan.gate, balance=evening.balance, skipped=skipped)
     if plan.nights:
         told = _go_through(plan, evening, judge, told, generator)
     return replace(told, seconds=time.perf_counter() - started)
@@ -159,40 +160,36 @@ def sleep_head(
 def _go_through(
     plan: Plan, evening: Evening, judge: Judge | None, told: SleepReport, generator: np.random.Generator
 ) -> SleepReport:
-    """Go through the nights of a plan until one is kept, and write that one back.
+    """Go through the nights of a plan until one is kept, write that one back, and return what happened.
 
-    Returns:
-        What happened: `told`, which says that the head stayed awake, and more.
+    Args:
+        plan: With at least one night.
+        evening: What they begin with.
+        judge: Says whether a night is kept; None keeps the first.
+        told: A report that the head stayed awake.
+        generator: The only source of randomness.
     """
     verdicts: list[Verdict] = []
     for stages in plan.nights:
-        morning = pass_night(evening, stages, generator=generator)
-        if judge is not None:
-            verdicts.append(judge.accepts(morning.state, stages))
-        if judge is None or verdicts[-1].kept:
+        state, done = pass_night(evening, stages, told, generator=generator)
+        if judge is None:
             break
-    if judge is not None:
-        told = replace(told, judge=judge.report(verdicts))
-    if verdicts and not verdicts[-1].kept:
+        verdicts.append(judge.accepts(state, stages))
+        told, done = (replace(report, judge=judge.report(verdicts)) for report in (told, done))
+        if verdicts[-1].kept:
+            break
+    else:
         names = [stages.name for stages in plan.nights]
         tried = f"neither {' nor '.join(names)}" if len(names) > 1 else f"not even {names[0]}"
         return replace(told, reason=f"{plan.reason}; samples say that {tried} helped, so nothing is changed")
-    told = replace(told, gate=None, skipped={**told.skipped, **morning.skipped})
-    trained = evening.trained.weights
-    if morning.state is evening.trained:
-        return replace(told, reason=f"nothing was done: {morning.skipped.get('replay', NOTHING_EXCITED)}")
-    told = replace(
-        told,
-        decision="slept",
-        sleep=morning.sleep,
-        balance=morning.balance,
-        settle=morning.settle,
-        level=morning.level,
-        weight_norm=[float(w.norm()) for w in trained],
-        weight_change=[float((now - w).norm()) for now, w in zip(morning.state.weights, trained, strict=True)],
-    )
-    evening.head.write(morning.state)
-    return told
+    if state is evening.trained:
+        why = f"nothing was done: {done.skipped.get('replay', NOTHING_EXCITED)}"
+        return replace(told, reason=why, gate=None, skipped=done.skipped)
+    weights = evening.trained.weights
+    norms = [float(w.norm()) for w in weights]
+    change = [float((now - w).norm()) for now, w in zip(state.weights, weights, strict=True)]
+    evening.head.write(state)
+    return replace(done, decision="slept", gate=None, weight_norm=norms, weight_change=change)
 
 
 def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator) -> Evening:
@@ -220,9 +217,7 @@ def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generat
     first, second = (Probe(head, half) for half in vectors.tensor_split(2))
     share = noise_share(first, trained, seen=classes.seen, new=classes.new)
     balance = BalanceReport(strength, share_of_new(classes, prior), share)
-    has_inputs = inputs is not None and len(inputs) > 1
-    skipped = {} if has_inputs else {"correlated noise": "no inputs of the current experience were given"}
-    return replace(evening, noise=Noise((first, second), prior, balance, skipped))
+    return replace(evening, prior=prior, noise=(first, second), balance=balance)
 
 
 def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, float | None]:

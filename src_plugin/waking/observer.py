@@ -22,9 +22,8 @@ from src_plugin.head.watch import Forward, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
 from src_plugin.waking.classes import ClassLedger
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
-from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
-from src_plugin.waking.summary import TrainingSummary
+from src_plugin.waking.summary import TrainingSummary, check_mean_input
 
 ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
 """Why `auto` stays awake where the model is told the task."""

@@ -8,8 +8,8 @@ import torch
 
 from sleep_samples import MEAN, QUICK, simulated, trained
 from src_plugin.config import SleepConfig
+from src_plugin.night.calibrate import DEEPEST, PER_VARIATION, UNMEASURED, measured_depth, variation
 from src_plugin.night.closed_form import DEPTH
-from src_plugin.night.depth import DEEPEST, PER_VARIATION, UNMEASURED, measured_depth, variation
 from src_plugin.night.sleep import sleep
 
 HALF = np.array([0.5, 0.5])

@@ -10,7 +10,7 @@ from sleep_samples import simulated
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.night import stimulus
 from src_plugin.night.stimulus import as_generator, draw_spikes, spike_probability, stimulus_chunks
-from src_plugin.waking.mean import check_mean_input
+from src_plugin.waking.summary import check_mean_input
 
 
 def rng(seed=0):
