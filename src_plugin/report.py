@@ -269,10 +269,10 @@ class SleepReport:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> SleepReport:
-        """Read what `to_dict` wrote, of a record for instance."""
+        """Read what `to_dict` wrote, of a record for instance; names that are none of today's are left out."""
         told = {**told, "verdicts": [Verdict(**verdict) for verdict in told.get("verdicts", ())]}
-        own = {name: value for name, value in told.items() if name not in _TOLD}
-        sleep = SimulationReport if told.get("rates") else ClosedFormReport
+        own = {f.name: told[f.name] for f in fields(cls) if f.name in told}
+        sleep = ClosedFormReport if told.get("engine") == "closed_form" else SimulationReport
         for slot, kind in zip(_STAGES, (sleep, BalanceReport, SettleReport, LevelReport, JudgeReport), strict=True):
             stage = kind(**{f.name: told[f.name] for f in fields(kind) if f.name in told})
             own[slot] = None if stage == kind() else stage
