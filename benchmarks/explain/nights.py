@@ -101,17 +101,18 @@ def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]
     noted: list[Asleep] = []
     real = replaying.replay
 
-    def watched(head: Head, trained: HeadState, mean: NDArray[np.float64], config: SleepConfig, **how: Any) -> Replayed:
-        drawn = copy.deepcopy(how["generator"])
-
-        slept = real(head, trained, mean, config, **how)
-        measured = replace(config, depth=slept.report.strength)  # of the true mean, whatever is shown later
+    def watched(
+        head: Head, trained: HeadState, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator
+    ) -> Replayed:
+        drawn = copy.deepcopy(generator)
+        slept = real(head, trained, training, config, generator)
+        # The depth is that of the true mean, whatever is shown later.
+        ungated = replace(config, depth=slept.report.strength, first_gate=False)
 
         def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
-            ungated = {**how, "generator": copy.deepcopy(drawn), "is_first": False}
-            return real(head, state, mean, measured, **ungated).state
+            return real(head, state, replace(training, mean=mean), ungated, copy.deepcopy(drawn)).state
 
-        own = slept.state if slept.report.kept_fraction is None else again(trained, mean)
+        own = slept.state if slept.report.kept_fraction is None else again(trained, training.mean)
         noted.append(Asleep(own, slept.report.steps, slept.report.strength, asdict(slept.report), again))
         return slept
 

@@ -105,10 +105,10 @@ def compare(night: Night, config: SleepConfig) -> dict[str, Any]:
     n_steps, trained = config.steps_at(0), night.trained
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="no unit of the head fired")  # an answer, too
+        training = replace(night.training, inputs=None, index=0)
         asleep = replay(
-            night.head, trained, night.mean, config,
-            n_steps=n_steps, generator=copy.deepcopy(night.generator), inputs=None,
-        )  # fmt: skip
+            night.head, trained, training, replace(config, first_gate=False), copy.deepcopy(night.generator)
+        )
     slept, rule = asleep.state, asdict(asleep.report)
     probability = spike_probability(night.mean, config)
     layers = describe_layers(trained, slept, torch.from_numpy(probability))

@@ -19,6 +19,7 @@ from src_plugin.kernel import simulate
 from src_plugin.night.calibrate import Rule, calibrate, depth_of
 from src_plugin.night.stimulus import spike_probability, stimulus_chunks
 from src_plugin.report import SimulationReport
+from src_plugin.waking.summary import TrainingSummary
 
 KEPT = 0.99
 """Share of predictions on current inputs that the first sleep must leave as they are."""
@@ -43,33 +44,23 @@ class Replayed:
 
 
 def replay(
-    head: Head,
-    trained: HeadState,
-    mean: NDArray[np.float64],
-    config: SleepConfig,
-    *,
-    n_steps: int,
-    generator: np.random.Generator,
-    inputs: Tensor | None,
-    is_first: bool = False,
+    head: Head, trained: HeadState, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator
 ) -> Replayed:
     """Sleep: show a copy of the head noise with the mean of its inputs, step by step, and let its weights follow.
 
     Args:
         head: The head.
         trained: Its parameters; they stay as they are.
-        mean: Mean of the head's inputs, shape (n_0,), 0 or more.
+        training: Mean input; inputs for data-based gains, for the depth, and for the first gate, which looks at what
+            was just learnt where nothing was learnt before.
         config: How to sleep.
-        n_steps: Length, in steps.
         generator: The only source of randomness.
-        inputs: Inputs of the head from the current experience, shape (n, n_0), or None: for data-based gains, for the
-            depth, and for the first gate.
-        is_first: Whether nothing was learnt before, so that the first gate looks at what was just learnt.
 
     Source:
         Tadros et al. 2022, Nat. Commun. 13:7742, Methods.
     """
     device, trained = trained.device, trained.to("cpu")  # where the kernel runs
+    mean, inputs, n_steps = training.mean, training.inputs, config.steps_at(training.index)
     inputs = None if inputs is None or len(inputs) == 0 else inputs.cpu()
     depth, varies, skipped = depth_of(config, mean, inputs)
     probability = spike_probability(mean, config)
@@ -87,7 +78,7 @@ def replay(
         )
     # The kernel's weights are transposed views, which are slow to be mixed with others.
     slept, kept = trained.with_weights([torch.from_numpy(w).contiguous() for w in weights]), None
-    if is_first and config.first_gate:
+    if config.first_gate and not training.classes.old:
         if inputs is None:
             skipped["first_gate"] = "no inputs of the current experience were given"
         else:

@@ -100,10 +100,7 @@ def _sleep(
     if config.engine == "simulated":
         from src_plugin.night.replay import replay  # here, because it imports Numba
 
-        slept = replay(
-            head, state, training.mean, config, n_steps=config.steps_at(training.index), generator=generator,
-            inputs=training.inputs, is_first=not training.classes.old,
-        )  # fmt: skip
+        slept = replay(head, state, training, config, generator)
         return slept.state, slept.report, slept.skipped
     depth = DEPTH if config.depth is None else config.depth
     removal = [depth * share for share in by_depth(config.depression, len(head.layers))]

@@ -20,6 +20,8 @@ from src_plugin.kernel import simulate
 from src_plugin.night.closed_form import inhibit
 from src_plugin.night.replay import replay
 from src_plugin.night.stimulus import spike_probability
+from src_plugin.waking.classes import Classes
+from src_plugin.waking.summary import TrainingSummary
 
 LOG2 = float(np.log(2.0))
 
@@ -115,8 +117,8 @@ def few_inputs(**changes):
     head = find_head(mlp(*FEW, bias=False, dtype=torch.float32), head="")
     config = replace(SleepConfig(engine="simulated", steps=800, depth=0.3), **changes)
     mean, trained = np.full(16, 0.5), head.read()
-    how = {"n_steps": 800, "generator": np.random.default_rng(0), "inputs": None}
-    asleep = replay(head, trained, mean, config, **how)
+    training = TrainingSummary(mean=mean, classes=Classes(old=(0,)))
+    asleep = replay(head, trained, training, config, np.random.default_rng(0))
     slept, rule = asleep.state, asdict(asleep.report)
     p = spike_probability(mean, config)
     first = describe_layers(trained, slept, torch.from_numpy(p))[0]
