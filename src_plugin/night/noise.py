@@ -18,9 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin.head.probe import Probe
-from src_plugin.head.state import HeadState
-
 N_NOISE = 128
 """Vectors per sleep; the first half of them is enough to tell shares. Three times as many do no better."""
 
@@ -94,18 +91,6 @@ def _clipped_mean(centre: Tensor, width: Tensor, top: Tensor) -> Tensor:
     bells = (torch.exp(-low.square() / 2) - torch.exp(-high.square() / 2)) / math.sqrt(2 * math.pi)
     mean: Tensor = centre * (1 - below - above) + width * bells + top * above
     return mean
-
-
-def noise_share(noise: Probe, state: HeadState, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:
-    """Return the fraction of noise vectors whose largest output, among seen classes, is a new class.
-
-    Args:
-        noise: The head, and noise to show it.
-        state: Its parameters.
-        seen: Outputs of the classes seen so far.
-        new: Those of them that are new.
-    """
-    return share_of(noise.logits(state), seen=seen, new=new)
 
 
 def share_of(logits: Tensor, *, seen: tuple[int, ...], new: tuple[int, ...]) -> float:

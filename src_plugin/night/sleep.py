@@ -31,9 +31,9 @@ from src_plugin.night.arguments import (
     prior_of,
 )
 from src_plugin.night.judge import Judge
-from src_plugin.night.noise import draw_noise, noise_share
+from src_plugin.night.noise import draw_noise, share_of
 from src_plugin.night.plan import Plan, plan_night
-from src_plugin.night.stages import NOTHING_EXCITED, Evening, pass_night, share_of_new
+from src_plugin.night.stages import NOTHING_EXCITED, Evening, pass_night
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import BalanceReport, SleepReport, Verdict
 from src_plugin.waking.classes import Classes
@@ -215,8 +215,8 @@ def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generat
         return evening
     vectors, strength = _draw(evening, generator)
     first, second = (Probe(head, half) for half in vectors.tensor_split(2))
-    share = noise_share(first, trained, seen=classes.seen, new=classes.new)
-    balance = BalanceReport(strength, share_of_new(classes, prior), share)
+    share = share_of(first.logits(trained), seen=classes.seen, new=classes.new)
+    balance = BalanceReport(strength, classes.share_of_new(prior), share)
     return replace(evening, prior=prior, noise=(first, second), balance=balance)
 
 

@@ -5,7 +5,6 @@ sleep (closed_form, or replay where it is simulated) -> settle -> level
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,10 +15,9 @@ from src_plugin.head.probe import Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.night import settle as settling
 from src_plugin.night.closed_form import DEPTH, inhibit
-from src_plugin.night.noise import noise_share
+from src_plugin.night.noise import share_of
 from src_plugin.night.plan import Stages
 from src_plugin.report import BalanceReport, ClosedFormReport, LevelReport, SettleReport, SimulationReport, SleepReport
-from src_plugin.waking.classes import Classes
 from src_plugin.waking.summary import TrainingSummary
 
 NOTHING_EXCITED = "no unit that could sleep answers the mean input"
@@ -79,7 +77,7 @@ def pass_night(
         state, sleep, why = _sleep(evening, generator)
         skipped |= why
     if evening.noise and balance:
-        share = noise_share(evening.noise[0], state, seen=classes.seen, new=classes.new or ())
+        share = share_of(evening.noise[0].logits(state), seen=classes.seen, new=classes.new or ())
         balance = replace(balance, share_slept=share)
     if stages.settle:
         skipped["settle"] = stages.settle
@@ -134,10 +132,5 @@ def _level(evening: Evening, settled: HeadState) -> tuple[HeadState, LevelReport
     assert evening.noise is not None  # by the plan
     classes = evening.training.classes
     levelled = settling.level(evening.noise, settled, seen=classes.seen, prior=evening.prior)
-    share = share_of_new(classes, levelled.shares.tolist())
+    share = classes.share_of_new(levelled.shares.tolist())
     return levelled.state, LevelReport(levelled.gains.tolist(), levelled.offsets.tolist(), share)
-
-
-def share_of_new(classes: Classes, shares: Sequence[float]) -> float:
-    """Return what new classes have together, of shares of all seen ones."""
-    return sum(share for c, share in zip(classes.seen, shares, strict=True) if c in (classes.new or ()))

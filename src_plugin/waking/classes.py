@@ -36,6 +36,10 @@ class Classes:
         """All classes seen so far, ascending."""
         return tuple(sorted({*self.old, *(self.new or ())}))
 
+    def share_of_new(self, shares: Sequence[float]) -> float:
+        """Return what the new classes have together, of shares of all seen ones."""
+        return sum(share for c, share in zip(self.seen, shares, strict=True) if c in (self.new or ()))
+
 
 class ClassLedger:
     """Keeps account of the classes in training batches.

@@ -9,7 +9,7 @@ from models import global_states
 from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
-from src_plugin.night.noise import BELOW, N_INPUTS, N_NOISE, SPREAD, draw_noise, noise_share
+from src_plugin.night.noise import BELOW, N_INPUTS, N_NOISE, SPREAD, draw_noise, share_of
 
 MANY = 40_000
 
@@ -216,17 +216,17 @@ FOUR = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.fl
 def test_share_is_the_fraction_of_noise_that_new_classes_win():
     # Output i is input i: two vectors are won by class 0, one by class 1, one by class 2.
     head, state = head_and_state([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
-    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(2,)) == 0.25
-    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(0,)) == 0.5
-    assert noise_share(Probe(head, FOUR), state, seen=(0, 1, 2), new=(1, 2)) == 0.5
+    assert share_of(Probe(head, FOUR).logits(state), seen=(0, 1, 2), new=(2,)) == 0.25
+    assert share_of(Probe(head, FOUR).logits(state), seen=(0, 1, 2), new=(0,)) == 0.5
+    assert share_of(Probe(head, FOUR).logits(state), seen=(0, 1, 2), new=(1, 2)) == 0.5
 
 
 def test_outputs_of_classes_never_seen_do_not_count():
     # Output 1 would win everything, but was never trained.
     head, state = head_and_state([[1.0, 0, 0], [9, 9, 9], [0, 0.5, 2]])
-    assert noise_share(Probe(head, FOUR), state, seen=(0, 2), new=(2,)) == 0.5
+    assert share_of(Probe(head, FOUR).logits(state), seen=(0, 2), new=(2,)) == 0.5
 
 
 def test_share_takes_biases_into_account():
     head, state = head_and_state([[1.0, 0, 0], [0, 1, 0]], bias=[0.0, 5.0])
-    assert noise_share(Probe(head, FOUR), state, seen=(0, 1), new=(1,)) == 1.0
+    assert share_of(Probe(head, FOUR).logits(state), seen=(0, 1), new=(1,)) == 1.0

@@ -10,7 +10,7 @@ from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
 from src_plugin.night import settle as settling
-from src_plugin.night.noise import noise_share
+from src_plugin.night.noise import share_of
 from src_plugin.night.settle import align, level, settle, silence
 
 N = 101
@@ -43,7 +43,7 @@ def test_settling_lands_where_the_share_is_what_is_expected():
     assert found.other_end == "before"
     assert found.position == pytest.approx(0.5, abs=0.01)
     assert found.share == pytest.approx(0.5, abs=0.02)
-    assert noise_share(Probe(HEAD, ONE_EACH), found.state, seen=(0, 1), new=(1,)) == found.share
+    assert share_of(Probe(HEAD, ONE_EACH).logits(found.state), seen=(0, 1), new=(1,)) == found.share
     assert same_bits(found.state.weights[0], ALL_OLD.towards(line(SPREAD), found.position).weights[0])
 
 
@@ -103,7 +103,7 @@ def test_the_crossing_nearest_to_the_slept_head_is_taken():
     slept = line(SPREAD)
     found = settled(before=before, trained=line(SPREAD), slept=slept)
     noise = Probe(HEAD, ONE_EACH)
-    further = [noise_share(noise, before.towards(slept, a), seen=(0, 1), new=(1,)) for a in (0.6, 0.8, 1.0)]
+    further = [share_of(noise.logits(before.towards(slept, a)), seen=(0, 1), new=(1,)) for a in (0.6, 0.8, 1.0)]
     assert found.position < 0.6
     assert all(share > 0.5 for share in further)
 
