@@ -81,7 +81,8 @@ class SRCCallback(Callback):
         self.reports: list[SleepReport] = []
         self._generator = as_generator(seed)
         prepare(self.config)
-        self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=not self.config.is_off)
+        pure, rates = self.config.is_pure, self.config.needs_rates
+        self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=not self.config.is_off)
         self._sleeps = 0
         self._saw_forward = False
         self._warn = Warner("SRCCallback")

@@ -198,6 +198,11 @@ class SleepConfig:
         return self.replay and self.engine == "simulated"
 
     @property
+    def needs_rates(self) -> bool:
+        """Whether a stage shows the head spikes or binary noise, at rates that the mean input gives."""
+        return self.simulates or (self.noise == "binary" and not self.is_pure)
+
+    @property
     def is_pure(self) -> bool:
         """Whether a sleep is nothing but SRC: no settling, no levelling."""
         return not (self.settle or self.level)

@@ -149,7 +149,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self._generator = as_generator(seed)
         prepare(self.config)
         holds = reference is None and not self.config.is_off
-        self._waking = Waking(head, needs_classes=not self.config.is_pure, holds=holds)
+        pure, rates = self.config.is_pure, self.config.needs_rates
+        self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=holds)
         self._experiences = 0
         self._sub_experiences = 0
         self._warn = Warner("SRCPlugin")

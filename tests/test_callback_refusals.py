@@ -41,11 +41,11 @@ def test_an_unknown_part_is_refused_with_those_there_are():
         fit(Whole(), SRCCallback(QUICK, model="nett"))
 
 
-def test_negative_inputs_are_refused_before_any_weight_changed():
+def test_negative_inputs_are_refused_by_a_simulated_sleep_before_any_weight_changed():
     module, (x, y) = Whole(), data([0, 1]).tensors
     state = copies(module)
-    with pytest.raises(StimulusError, match=r"negative at 12 of 12 inputs.*Scale the features"):
-        fit(module, SRCCallback(QUICK), dataset=TensorDataset(x - 2.0, y))
+    with pytest.raises(StimulusError, match=r"negative at 12 of 12 inputs.*Take the default, SleepConfig\(\)"):
+        fit(module, SRCCallback("src_only"), dataset=TensorDataset(x - 2.0, y))
     assert changed(module, state) == []
     assert hooks(module) == 0
 

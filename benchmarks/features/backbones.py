@@ -40,9 +40,6 @@ PACKAGED = "tf_efficientnet_lite0"
 PATIENCE = 5.0
 """For an answer of timm's hub, in s."""
 
-RECTIFIED = ("resnet18", "resnet50", "regnety_002", "densenet121", "mobilenetv2_100", PACKAGED)
-"""Some models of timm whose features are not below zero: they end in ReLU or ReLU6, and a mean over places."""
-
 
 @dataclass(frozen=True)
 class Backbone:
@@ -100,7 +97,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         config: Name, weights, `image_size`, and `seed` for random weights.
 
     Raises:
-        ConfigError: Unknown name, weights that the model cannot have, a size it cannot take, or features below zero.
+        ConfigError: Unknown name, weights that the model cannot have, or a size it cannot take.
         DataError: Weights cannot be read, fetched or found, or do not fit.
     """
     with _private_randomness(config.seed):
@@ -111,32 +108,22 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 
 
 def check_features(features: Tensor, *, where: str) -> None:
-    """Refuse features that a sleeping head cannot take.
+    """Refuse features that are not finite.
 
     Args:
         features: Shape (n, n_features).
         where: What they are the features of, for the message.
 
     Raises:
-        ConfigError: Some are below zero; the message says which networks to choose.
         DataError: Some are not finite.
     """
     if not features.numel():
         return
-    lowest, highest = (float(end) for end in features.aminmax())  # NaN, if there is any
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
+    if not all(math.isfinite(float(end)) for end in features.aminmax()):  # NaN, if there is any
         n = int((~features.isfinite()).any(dim=1).sum())
         raise DataError(
             f"{where}: features of {n} of {len(features)} images are not finite; the weights do not belong to the "
             "network, or are torn: check backbone.weights"
-        )
-    if lowest < 0:
-        raise ConfigError(
-            f"{where}: features reach {lowest:.3g}, but a head that sleeps takes its inputs for firing rates, so they "
-            f"must not be below zero. Choose a backbone.name that ends in ReLU: {', '.join(RECTIFIED)} and others of "
-            f"these families, or {PAPER_VGG}. What ends in GELU, SiLU, Hardswish or a layer norm (ViT, ConvNeXt, "
-            "EfficientNet B0 to B7, MobileNetV3) does not fit. In code of your own, nn.Sequential(network, nn.ReLU()) "
-            "cuts off what lies below zero"
         )
 
 

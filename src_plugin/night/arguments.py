@@ -16,7 +16,7 @@ from src_plugin.head.find import find_head
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import UNITS
 from src_plugin.waking.classes import Classes
-from src_plugin.waking.summary import check_mean_input
+from src_plugin.waking.mean import check_mean_input
 
 
 def check_recall(recall: Any, samples: object) -> float | None:

@@ -4,6 +4,10 @@
     f_l   =  1 - exp(-k_l * f_{l-1} / k_{l-1}),      k_l = removal_l * std(W_l) * sum(x_l) / mean(relu(W_l x_l))
 
 with f / k = 1 below the first layer: later layers are driven less and less, since the ones below them fall silent.
+Where an input of a layer is negative on average, the same change of all weights could raise an answer. There the change
+runs along the mean, and |x| * sqrt(n) takes the place of sum(x):
+
+    W_l  <-  W_l  -  f_l * relu(W_l x_l) * x_l' / |x_l|^2
 
 This is the expectation of a simulated, ungated sleep: nearly all inputs are silent in a step, so a unit that fires
 depresses all of its weights by the same amount, and it fires in proportion to its answer to the mean input. So that
@@ -18,7 +22,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from src_plugin.errors import StimulusError
 from src_plugin.head.state import HeadState
 
 DEPTH = 0.25
@@ -47,12 +50,9 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
 
     Args:
         state: Parameters of a head; they stay as they are.
-        mean: Mean of its inputs, shape (n_0,), 0 or more; on the device of the parameters.
+        mean: Mean of its inputs, shape (n_0,), of any sign; on the device of the parameters.
         removal: One number per layer, 0 or more: so many standard deviations of the layer's weights would a unit
             move that answers as the layer does on average, if no answer fell meanwhile.
-
-    Raises:
-        StimulusError: An entry of the mean is negative: along (1, ..., 1) an answer could then rise.
 
     Source:
         `docs/closed_form.md`; the rule is that of Tadros et al. 2022, Nat. Commun. 13:7742, Algorithm 1.
@@ -67,16 +67,18 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         tensor([[ 0.6216, -0.3784],
                 [ 0.0000, -1.0000]])
     """
-    if bool((mean < 0).any()):
-        raise StimulusError(f"{int((mean < 0).sum())} of {len(mean)} mean inputs are negative; they must be 0 or more")
     inputs, weights, fractions, answers = mean, [], [], []
     driven = 1.0  # how much of the night a layer is driven, as a part of it
     for weight, amount in zip(state.weights, removal, strict=True):
         answer = (weight @ inputs).relu()
         total, average = inputs.sum(), answer.mean()
-        speed = float(amount * weight.std(correction=0) * total / average) if bool(average > 0) else 0.0
+        is_signed = bool((inputs < 0).any())
+        energy = inputs.square().sum()
+        reach = (energy * len(inputs)).sqrt() if is_signed else total
+        speed = float(amount * weight.std(correction=0) * reach / average) if bool(average > 0) else 0.0
         fraction = -math.expm1(-speed * driven)
-        weights.append(weight - (fraction * answer / total)[:, None] if fraction > 0 else weight)
+        change = (fraction * answer / energy)[:, None] * inputs if is_signed else (fraction * answer / total)[:, None]
+        weights.append(weight - change if fraction > 0 else weight)
         fractions.append(fraction)
         answers.append(float(average))
         inputs, driven = answer, fraction / speed if speed > 0 else driven

@@ -2,11 +2,12 @@
 
 It is Gaussian, with the correlations of the current experience's inputs, and clipped to what inputs can be:
 
-    z_i = clip(a_i + SPREAD * s_i * g_i, 0, top_i),      E[z_i] = m_i - min(m_i / 2, BELOW * s_i)
+    z_i = clip(a_i + SPREAD * s_i * g_i, low_i, top_i),      E[z_i] = m_i - min((m_i - low_i) / 2, BELOW * s_i)
 
-m is the running mean of all inputs, s the standard deviation and top the largest of the current ones. In every second
-vector g is a mixture of current inputs with random weights, standardised; in the others it is independent. Where inputs
-are nearly binary, so is this noise; where they are dense columns, it is bell-shaped.
+m is the running mean of all inputs and low the least of them, at most 0; s is the standard deviation and top the
+largest of the current ones. In every second vector g is a mixture of current inputs with random weights, standardised;
+in the others it is independent. Where inputs are nearly binary, so is this noise; where they are dense columns, it is
+bell-shaped.
 """
 
 from __future__ import annotations
@@ -35,24 +36,31 @@ BISECTIONS = 20
 
 
 def draw_noise(
-    mean_input: NDArray[np.float64], *, generator: np.random.Generator, inputs: Tensor | None = None, n: int = N_NOISE
+    mean_input: NDArray[np.float64],
+    *,
+    generator: np.random.Generator,
+    inputs: Tensor | None = None,
+    lowest: NDArray[np.float64] | None = None,
+    n: int = N_NOISE,
 ) -> Tensor:
     """Draw inputs of the head.
 
     Args:
-        mean_input: Shape (n_0,), 0 or more.
+        mean_input: Shape (n_0,).
         generator: The only source of randomness.
         inputs: Inputs of the head in the current experience, shape (m, n_0); the last N_INPUTS of them count. With
             fewer than two, all inputs are independent, and their standard deviations are taken to be their means. The
             same is done for inputs that do not vary now and may have varied earlier.
+        lowest: The least value that each input ever had, or 0 if that is less, shape (n_0,); None is 0 for all.
         n: Number of vectors.
 
     Returns:
         The noise, float32, shape (n, n_0), on the device of `inputs`.
     """
-    known = None if inputs is None or len(inputs) < 2 else inputs[-N_INPUTS:].float()
     device = None if inputs is None else inputs.device
-    mean = torch.from_numpy(mean_input).to(device, torch.float32)
+    low = torch.from_numpy(np.zeros_like(mean_input) if lowest is None else lowest).to(device, torch.float32)
+    known = None if inputs is None or len(inputs) < 2 else inputs[-N_INPUTS:].float() - low  # from here on above low
+    mean = torch.from_numpy(mean_input).to(device, torch.float32) - low
     spread, top = mean.clone(), torch.full_like(mean, max(1.0, float(mean.max())))
     g = _normal((n, len(mean)), generator, device)
     if known is not None:
@@ -67,7 +75,7 @@ def draw_noise(
     top = torch.maximum(top, mean)
     width = (SPREAD * spread).clamp(min=1e-6)
     noise: Tensor = (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
-    return noise
+    return noise + low
 
 
 def _normal(shape: tuple[int, int], generator: np.random.Generator, device: torch.device | None) -> Tensor:

@@ -37,8 +37,9 @@ from src_plugin.night.stages import NOTHING_EXCITED, Evening, pass_night
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import BalanceReport, SleepReport, Verdict
 from src_plugin.waking.classes import Classes
+from src_plugin.waking.mean import check_mean_input, lowest_input
 from src_plugin.waking.samples import Samples
-from src_plugin.waking.summary import TrainingSummary, check_mean_input
+from src_plugin.waking.summary import TrainingSummary
 
 
 def sleep(
@@ -56,6 +57,7 @@ def sleep(
     class_counts: Mapping[int, int] | None = None,
     recall: float | None = None,
     inputs: Tensor | None = None,
+    lowest: ArrayLike | Tensor | None = None,
     samples: Samples | None = None,
     index: int = 0,
 ) -> SleepReport:
@@ -68,7 +70,7 @@ def sleep(
 
     Args:
         module: The network, or the head alone.
-        mean_input: Mean of the head's inputs over all that was seen, shape (n_0,), 0 or more.
+        mean_input: Mean of the head's inputs over all that was seen, shape (n_0,); 0 or more if the sleep is simulated.
         config: What to do; a str names a preset; None is `auto`.
         generator: Seed or generator of the noise. A generator goes on from where it is.
         head: Name(s) of the head's layers; None finds them with one forward pass of `example`.
@@ -87,6 +89,8 @@ def sleep(
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order: the noise of settling
             and levelling has the correlations of the last 300; data-based gains and, in a simulated sleep, its
             depth and the gate of the first one look at all.
+        lowest: The least value that each input of the head had in all that was seen, x.amin(0), shape (n_0,); noise of
+            settling and levelling goes no lower. None takes it from `inputs`, and 0 where no mean is negative.
         samples: Inputs of the head and their classes, shapes (n, n_0) and (n,), of old (rehearsed) and of new classes:
             they judge the night, by the mean over classes of how many are classified rightly, and undo it if it did not
             rise by a point; if `recall` says that they are memorised it may fall, the more the fewer different ones
@@ -99,7 +103,8 @@ def sleep(
     Raises:
         HeadNotFoundError: No head can be found, or it cannot be changed.
         WeightsError: Parameters of the head are not finite.
-        StimulusError: The mean input is negative, not finite, silent, or of the wrong length.
+        StimulusError: The mean input is not finite, 0 everywhere or of the wrong length; or it is negative, and the
+            sleep simulated.
         ConfigError: Numbers per layer that do not fit the head; unknown classes, or no list of class numbers; recall or
             samples that cannot be meant.
 
@@ -109,7 +114,7 @@ def sleep(
     config = as_config(config)
     recall = check_recall(recall, samples)
     mean = as_array(mean_input)
-    check_mean_input(mean)
+    check_mean_input(mean, as_rates=config.needs_rates)
     if head is None and example is None:
         found = head_of_mean(module, mean)
     else:
@@ -121,7 +126,9 @@ def sleep(
         counts=class_counts,
         recall=recall,
     )
-    training = TrainingSummary(mean=mean, inputs=inputs, before=before, classes=classes, samples=samples, index=index)
+    training = TrainingSummary(
+        mean=mean, lowest=lowest, inputs=inputs, before=before, classes=classes, samples=samples, index=index
+    )
     return sleep_head(found, training, config, as_generator(generator))
 
 
@@ -195,7 +202,7 @@ def _go_through(
 def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator) -> Evening:
     """Return what a night begins with, with the noise that outputs are balanced on; refuse what cannot be meant."""
     check_finite(head)
-    check_mean_input(training.mean, n_inputs=head.sizes[0])
+    check_mean_input(training.mean, n_inputs=head.sizes[0], as_rates=config.needs_rates)
     classes = training.classes
     if not config.is_pure:
         check_classes(head, classes)
@@ -224,10 +231,12 @@ def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, flo
     """Return the noise of a night, in the type of the parameters, and the strength of binary noise."""
     head, trained, training = evening.head, evening.trained, evening.training
     if evening.config.noise == "gaussian":
-        return draw_noise(training.mean, generator=generator, inputs=training.inputs).to(trained.weights[0]), None
+        lowest = lowest_input(training.lowest, training.mean, training.inputs)
+        drawn = draw_noise(training.mean, generator=generator, inputs=training.inputs, lowest=lowest)
+        return drawn.to(trained.weights[0]), None
     from src_plugin.night.binary_noise import draw_binary_noise, how_many  # here, because the default does without
 
-    drawn = draw_binary_noise(
+    binary = draw_binary_noise(
         training.mean,
         generator=generator,
         dtype=trained.weights[0].dtype,
@@ -235,4 +244,4 @@ def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, flo
         hidden=lambda x: head.hidden(trained, x.to(trained.device)).cpu(),
         n=how_many(training.iterations),
     )
-    return drawn.vectors.to(trained.device), drawn.strength
+    return binary.vectors.to(trained.device), binary.strength

@@ -22,8 +22,9 @@ from src_plugin.head.watch import Forward, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
 from src_plugin.waking.classes import ClassLedger
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
+from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
-from src_plugin.waking.summary import TrainingSummary, check_mean_input
+from src_plugin.waking.summary import TrainingSummary
 
 ONE_HEAD_PER_TASK = "one head per task: classes of different tasks never compete"
 """Why `auto` stays awake where the model is told the task."""
@@ -39,6 +40,7 @@ class Waking:
     Args:
         head: Name(s) of the head's layers, or None to find it in the first forward pass of every experience.
         needs_classes: Refuse targets that are not class numbers (pure SRC takes any, and then knows no classes).
+        needs_rates: Refuse inputs of the head that are negative on average: they could not spike.
         holds: Keep batch norm below the head in eval mode if all is frozen there; False touches no mode.
 
     Attributes:
@@ -48,10 +50,16 @@ class Waking:
     """
 
     def __init__(
-        self, head: str | Sequence[str] | None = None, *, needs_classes: bool = True, holds: bool = True
+        self,
+        head: str | Sequence[str] | None = None,
+        *,
+        needs_classes: bool = True,
+        needs_rates: bool = False,
+        holds: bool = True,
     ) -> None:
         self.head_names = head
         self.needs_classes = needs_classes
+        self.needs_rates = needs_rates
         self.ledger = ClassLedger(needs_classes=needs_classes)
         self.before: HeadState | None = None
         self._before_names: tuple[str, ...] = ()  # of the layers that `before` holds
@@ -61,6 +69,7 @@ class Waking:
         self._ends: set[str] = set()  # names of the output layers that earlier experiences had
         self._total: NDArray[np.float64] | None = None
         self._count = 0
+        self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
         self._iterations = 0  # since the last sleep
         self._watch = Watch()
         self._hold = NormHold() if holds else None
@@ -72,6 +81,7 @@ class Waking:
         self._above: list[nn.Linear] = []  # what a named head passes its outputs on to
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
         self._sum: Tensor | None = None
+        self._least_now: Tensor | None = None
         self._n = 0
         self._recent = Recent()
 
@@ -148,7 +158,9 @@ class Waking:
             self._check_same_inputs(len(total), len(self._sum))
         else:
             try:
-                check_mean_input((total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0])
+                check_mean_input(
+                    (total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0], as_rates=self.needs_rates
+                )
             except StimulusError as error:
                 raise StimulusError(f"{error} ({self.head.describe()})") from None
             self.ledger.open(outputs, targets)
@@ -157,6 +169,8 @@ class Waking:
             if self._below is None:
                 self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
         self._sum = total if self._sum is None else self._sum + total
+        least = x.amin(0)
+        self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
         self._n += len(x)
         self._iterations += 1
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
@@ -196,6 +210,13 @@ class Waking:
             return (np.zeros(0) if total is None else total), self._count + self._n
         self._check_same_inputs(len(now), len(self._total))
         return self._total + now, self._count + self._n
+
+    def lowest(self) -> NDArray[np.float64] | None:
+        """Return the least value that each input ever had, or 0 if that is less; (n_0,). None if none was negative."""
+        if self._least_now is None or not bool((self._least_now < 0).any()):
+            return self._least
+        now = self._least_now.clamp(max=0.0).cpu().double().numpy()
+        return now if self._least is None else np.minimum(self._least, now)
 
     @staticmethod
     def _check_same_inputs(now: int, earlier: int) -> None:
@@ -251,6 +272,7 @@ class Waking:
         classes = self.ledger.classes()
         return TrainingSummary(
             mean=self.mean_input() if inputs is None else inputs.mean(0, dtype=torch.float64).numpy(),
+            lowest=self.lowest() if inputs is None else None,
             inputs=self._recent.inputs if inputs is None else inputs,
             before=self._before_now(),
             classes=classes,
@@ -268,6 +290,7 @@ class Waking:
             slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
         """
         self._total, self._count = self._sums()
+        self._least = self.lowest()
         self._ends.update(() if self.head is None else self.head.names[-1:])
         self.release()
         self._start()
@@ -291,6 +314,7 @@ class Waking:
         return {
             "total": None if self._total is None else torch.from_numpy(self._total),
             "count": self._count,
+            "least": None if self._least is None else torch.from_numpy(self._least),
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
@@ -300,6 +324,7 @@ class Waking:
         """Go on from `state_dict`."""
         self._total = None if state["total"] is None else state["total"].numpy()
         self._count = int(state["count"])
+        self._least = None if state.get("least") is None else state["least"].numpy()
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
@@ -307,7 +332,7 @@ class Waking:
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
-        mean = 0 if self._total is None else self._total.nbytes
+        mean = sum(part.nbytes for part in (self._total, self._least) if part is not None)
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         return mean + before + 8 * (1 + classes + len(self._buffers or ()))

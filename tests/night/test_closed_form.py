@@ -7,7 +7,6 @@ import torch
 from numpy.testing import assert_allclose
 
 from models import global_states, mlp, same_bits
-from src_plugin.errors import StimulusError
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
 from src_plugin.night.closed_form import inhibit
@@ -245,7 +244,25 @@ def test_nothing_is_drawn():
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_negative_mean_is_refused():
-    # Along (1, ..., 1) an answer could then rise instead of falling.
-    with pytest.raises(StimulusError, match="1 of 2 mean inputs are negative; they must be 0 or more"):
-        inhibit(state(W), mean(3.0, -1.0), [HALF])
+def test_where_an_input_is_negative_the_change_runs_along_the_mean():
+    # The first unit answers 1 * 0.6 - 1 * -0.8 = 1.4, the second -0.2; mean answer 0.7, |x|^2 = 1, std of weights 1.
+    state = HeadState((torch.tensor([[1.0, -1.0], [-1.0, -0.5]]),), (None,))
+    spread = state.weights[0].std(correction=0).item()
+    inhibited = inhibit(state, torch.tensor([0.6, -0.8]), [0.1])
+    fraction = 1 - math.exp(-0.1 * spread * math.sqrt(2) / 0.7 * 1)
+    assert inhibited.answers == pytest.approx([0.7])
+    assert inhibited.fractions == pytest.approx([fraction])
+    expected = torch.tensor([[1.0 - fraction * 1.4 * 0.6, -1.0 + fraction * 1.4 * 0.8], [-1.0, -0.5]])
+    torch.testing.assert_close(inhibited.state.weights[0], expected)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_answer_falls_by_the_fraction_and_keeps_its_sign_whatever_the_signs_of_the_inputs(sign):
+    torch.manual_seed(0)
+    state = HeadState((torch.randn(30, 12),), (None,))
+    mean = torch.rand(12) * torch.tensor([1.0, sign] * 6)
+    before = state.weights[0] @ mean
+    inhibited = inhibit(state, mean, [0.2])
+    torch.testing.assert_close(
+        inhibited.state.weights[0] @ mean, torch.where(before > 0, (1 - inhibited.fractions[0]) * before, before)
+    )

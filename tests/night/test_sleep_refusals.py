@@ -16,7 +16,18 @@ NAN_WEIGHT, INF_BIAS = {"0.weight": float("nan")}, {"4.bias": float("inf")}
 REFUSED = {
     "NaN weights": ({}, NAN_WEIGHT, WeightsError, "'0.weight' has 1 of 192 values that are NaN or infinite"),
     "infinite bias": ({}, INF_BIAS, WeightsError, "'4.bias' has 1 of 4 values"),
-    "negative mean": ({"mean_input": -MEAN}, {}, StimulusError, "negative at 12 of 12 inputs.*Scale the features"),
+    "negative mean, simulated": (
+        {"mean_input": -MEAN, "config": "src_only"}, {}, StimulusError, r"negative at 12 of 12 inputs.*SleepConfig\(\)",
+    ),
+    "negative mean, and nothing says how low inputs are": (
+        {"mean_input": -MEAN, "new_classes": (2,), "old_classes": (0,)}, {}, ConfigError, r"give lowest=x.amin\(0\)",
+    ),
+    "lowest of the wrong length": (
+        {"lowest": [0.0], "new_classes": (2,), "old_classes": (0,)}, {}, ConfigError, r"lowest has shape \(1,\)",
+    ),
+    "lowest above the mean": (
+        {"lowest": MEAN + 0.1, "new_classes": (2,), "old_classes": (0,)}, {}, ConfigError, "not above its mean",
+    ),
     "NaN mean": ({"mean_input": MEAN * np.nan}, {}, StimulusError, "not finite"),
     "silent mean": ({"mean_input": 0 * MEAN}, {}, StimulusError, "0 everywhere"),
     "mean of the wrong length, named head": (

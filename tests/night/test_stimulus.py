@@ -10,7 +10,7 @@ from sleep_samples import simulated
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.night import stimulus
 from src_plugin.night.stimulus import as_generator, draw_spikes, spike_probability, stimulus_chunks
-from src_plugin.waking.summary import check_mean_input
+from src_plugin.waking.mean import check_mean_input
 
 
 def rng(seed=0):
@@ -166,7 +166,7 @@ def test_a_seed_gives_the_same_noise_and_none_fresh_noise():
 
 
 REFUSED = {
-    "negative": ([0.1, -0.2, 0.3, -0.1], r"negative at 2 of 4 .*input 1, -0.2.*\(x - min\) / \(max - min\).*ReLU"),
+    "negative": ([0.1, -0.2, 0.3, -0.1], r"negative at 2 of 4 .*input 1, -0.2.*SleepConfig\(\), which needs no sign"),
     "NaN": ([0.1, np.nan], "nan at input 1 .*look for NaN or infinite values in the data"),
     "infinite": ([np.inf, 0.1], "inf at input 0 .*look for NaN or infinite values in the data"),
     "silent": ([0.0, 0.0], "0 everywhere.*given any data"),
@@ -177,7 +177,7 @@ REFUSED = {
 @pytest.mark.parametrize(("mean", "message"), REFUSED.values(), ids=REFUSED)
 def test_a_mean_that_cannot_drive_a_sleep_is_refused_with_the_cure(mean, message):
     with pytest.raises(StimulusError, match=message):
-        check_mean_input(np.array(mean))
+        check_mean_input(np.array(mean), as_rates=True)
 
 
 def test_a_mean_of_the_wrong_length_is_refused():

@@ -12,9 +12,9 @@ from src_plugin.waking.observer import Waking
 from waking_samples import backbone, show
 
 
-def test_negative_inputs_of_the_head_are_refused_in_the_first_pass():
-    model, waking = mlp(12, 4), Waking()
-    with pytest.raises(StimulusError, match=r"negative at 12 of 12 inputs.*Scale the features"):
+def test_negative_inputs_of_the_head_are_refused_in_the_first_pass_where_they_give_rates():
+    model, waking = mlp(12, 4), Waking(needs_rates=True)
+    with pytest.raises(StimulusError, match=r"negative at 12 of 12 inputs"):
         show(waking, model, -torch.ones(3, 12), torch.zeros(3, dtype=torch.long))
     assert hooks(model) == 0
 

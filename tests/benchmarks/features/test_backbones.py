@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.configs.backbone import BackboneConfig
 from benchmarks.errors import DataError
-from benchmarks.features.backbones import PACKAGED, RECTIFIED, Backbone, Frozen, build_backbone, check_features
+from benchmarks.features.backbones import PACKAGED, Backbone, Frozen, build_backbone, check_features
 from benchmarks.features.vgg import PaperVGG, VGGClassifier
 from benchmarks.features.weights import PACKAGE
 from src_plugin.errors import ConfigError
@@ -349,9 +349,8 @@ def test_the_weights_in_the_package_are_of_one_model():
 
 
 @pytest.mark.parametrize("name", ["test_vit4", "test_convnext", "test_efficientnet"])
-def test_networks_with_features_below_zero_are_refused_before_any_image_is_opened(name):
-    with pytest.raises(ConfigError, match=rf"{name}: features reach -.*must not be below zero.*resnet50, .*paper_vgg"):
-        build(name, image_size=None)
+def test_networks_may_have_features_below_zero(name):
+    assert build(name, image_size=None).n_features > 0
 
 
 def test_a_size_the_network_cannot_take_is_refused():
@@ -361,11 +360,10 @@ def test_a_size_the_network_cannot_take_is_refused():
         build("paper_vgg", image_size=36)
 
 
-def test_features_that_a_head_cannot_take_are_named():
+def test_features_that_are_not_finite_are_refused():
     check_features(torch.tensor([[0.0, -0.0], [3.0, 1e30]]), where="resnet50 on cifar10")
     check_features(torch.empty(0, 2), where="resnet50 on cifar10")
-    with pytest.raises(ConfigError, match=r"resnet50 on cifar10: features reach -0\.5, "):
-        check_features(torch.tensor([[0.0, -0.5], [3.0, -0.25]]), where="resnet50 on cifar10")
+    check_features(torch.tensor([[0.0, -0.5], [3.0, -0.25]]), where="resnet50 on cifar10")
     for wrong in (torch.nan, torch.inf):
         with pytest.raises(DataError, match=r"features of 2 of 3 images are not finite"):
             check_features(torch.tensor([[wrong, wrong], [1.0, 2.0], [-1.0, wrong]]), where="resnet50 on cifar10")
@@ -377,15 +375,6 @@ def test_weights_that_blow_up_are_refused(full, tmp_path):
     save_file(state, tmp_path / "blown.safetensors")
     with pytest.raises(DataError, match="not finite"):
         build(weights=str(tmp_path / "blown.safetensors"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RECTIFIED)
-def test_the_networks_that_are_recommended_do_have_features_above_zero(name):
-    backbone = build(name, image_size=64)
-    features = backbone.module(noise(4, size=64))
-    check_features(features, where=name)
-    assert features.max() > 0
 
 
 @pytest.fixture
