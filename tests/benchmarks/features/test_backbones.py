@@ -147,7 +147,7 @@ def test_building_leaves_the_global_generators_alone(source, full, monkeypatch):
     before = global_states()
     if source == "refused":
         with pytest.raises(ConfigError):
-            build("test_vit")
+            build("test_vit3", image_size=32)
     elif source == "paper_vgg":
         build("paper_vgg")
     else:
