@@ -36,8 +36,8 @@ def test_variation_does_not_depend_on_the_unit_of_inputs_or_on_copies():
 
 def test_depth_is_proportional_up_to_a_bound():
     assert measured_depth(0.0) == 0.0
-    assert measured_depth(1.0) == PER_VARIATION
-    assert measured_depth(1e9) == DEEPEST
+    assert measured_depth(1.0) == PER_VARIATION == 0.3
+    assert measured_depth(1e9) == DEEPEST == 1.0
 
 
 def depth_of(config, inputs):

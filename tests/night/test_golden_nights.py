@@ -44,6 +44,13 @@ CURRENT, CLASSES = inputs_of(NEW, 80, seed=2)
 SAMPLES = tuple(torch.cat(pair) for pair in zip(inputs_of(OLD, 60, seed=3), inputs_of(NEW, 40, seed=4), strict=True))
 
 
+def uneven(x, y):
+    """The same inputs, one of which is silent and another one hardly varies."""
+    x = x.clone()
+    x[:, 19], x[:, 18] = 0.0, 0.5 + 0.02 * x[:, 18]
+    return x, y
+
+
 def learn(model, x, y, *, steps):
     """Gradient descent on all samples at once, in double precision: the same everywhere but for rounding."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
@@ -78,6 +85,8 @@ def learnt(name, *, has_past=True, steps=60):
     return model, before
 
 
+MANY = uneven(*inputs_of(NEW, 320, seed=8))[0]
+UNEVEN_MEAN = uneven(*inputs_of((*OLD, *NEW), 400, seed=1))[0].mean(0)
 JUDGED = {"samples": SAMPLES, "recall": 0.7}
 NIGHTS = {
     # what is done: the config, what is told otherwise, and how the head is made
@@ -97,6 +106,7 @@ NIGHTS = {
     "too deep, judged": (simulated(inc=0.3, dec=0.0, settle=False), JUDGED, {"steps": 16}),
     "memorised, judged": (SleepConfig(depth=1.0, settle=False), {**JUDGED, "recall": 0.97}, {"steps": 20}),
     "simulated, judged": (simulated(), JUDGED, {}),
+    "many inputs, uneven": (SleepConfig(), {"inputs": MANY, "mean_input": UNEVEN_MEAN}, {}),
 }
 CASES = [(head, night) for head in HEADS for night in NIGHTS]
 
@@ -111,9 +121,10 @@ def pass_night(head, night):
         "old_classes": OLD,
         "class_counts": COUNTS,
         "inputs": CURRENT,
+        "mean_input": MEAN,
         **told,
     }
-    report = sleep(model, MEAN, config, generator=7, **known).to_dict()
+    report = sleep(model, config=config, generator=7, **known).to_dict()
     del report["seconds"]
     signs = [torch.cos(torch.arange(p.numel(), dtype=p.dtype)).reshape(p.shape) for p in model.parameters()]
     left = [p.detach() for p in model.parameters()]

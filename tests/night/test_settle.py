@@ -97,6 +97,26 @@ def test_without_balance_on_the_line_the_most_balanced_point_is_taken():
     assert 0.0 < found.position <= 1.0
 
 
+def test_points_are_looked_at_down_to_a_fiftieth_of_the_way():
+    # 60 inputs are always won, and the others from a = 0.02 on: at 0.6^7 = 0.028, and no more at 0.6^8 = 0.017.
+    before = line(torch.where(torch.arange(N) < 60, 1.0, -0.02 / 0.98))
+    found = settled(before=before, trained=line(torch.ones(N)), slept=line(torch.ones(N)), expected=0.5)
+    assert found.position == pytest.approx(0.6**8)
+    assert found.share == 60 / N
+
+
+@pytest.mark.parametrize(("expected", "tries"), [(0.355, 1), (0.345, 4)], ids=["nearest", "another may be nearer"])
+def test_of_ten_vectors_a_share_within_a_twentieth_is_near_enough(expected, tries):
+    tried = []
+
+    def share(position):
+        tried.append(position)
+        return 0.4
+
+    settling._refine(share, (0.0, 0.2), (1.0, 0.6), expected, n=10)
+    assert len(tried) == tries
+
+
 def test_the_crossing_nearest_to_the_slept_head_is_taken():
     # Near `before` class 1 wins again by chance; the scan comes from the slept end and stops at the first balance.
     before = line(torch.full((N,), -1.0))
@@ -154,6 +174,20 @@ def test_outputs_of_classes_that_came_back_have_a_past_and_are_left_as_they_are(
     at = {"before": before, "trained": before, "seen": (0, 1, 2), "new": (1, 2)}
     assert silence(Probe(THREE, ON), **at) is not before
     assert silence(Probe(THREE, ON), **at, returned=(2,)) is before
+
+
+AWAY = {"100 units": (100, -0.195, -0.205), "16 units": (16, -0.245, -0.255)}  # 2 / sqrt(100) = 0.2; at most 0.25
+
+
+@pytest.mark.parametrize(("n", "too_near", "away"), AWAY.values(), ids=AWAY)
+def test_a_row_has_a_past_from_a_cosine_with_mean_hidden_activity_on(n, too_near, away):
+    head = find_head(nn.Linear(n, 2, bias=False), head="")
+    noise = Probe(head, torch.ones(3, n, dtype=torch.float64))
+    along, across = torch.ones(n) / n**0.5, torch.tensor([1.0, -1.0] * (n // 2)) / n**0.5
+    for cosine, has_past in ((too_near, False), (away, True)):
+        before = rows(along, cosine * along + (1 - cosine**2) ** 0.5 * across)
+        silenced = silence(noise, before=before, trained=before, seen=(0, 1), new=(1,))
+        assert (silenced is before) == has_past
 
 
 def test_a_silent_head_has_nothing_to_silence():
