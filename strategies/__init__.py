@@ -1,6 +1,13 @@
-"""Methods that sleep is compared and combined with: STRATEGIES, and build_strategy() to make one by name."""
+"""Methods that sleep is compared and combined with: STRATEGIES, and build_strategy() to make one by name.
 
-from strategies.setup import Settings, TrainingSetup
+Names and settings are there at once. TrainingSetup, which needs Avalanche, loads on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from strategies.settings import Settings
 from strategies.table import (
     STRATEGIES,
     SUFFIXES,
@@ -10,6 +17,9 @@ from strategies.table import (
     sleep_of,
     split_name,
 )
+
+if TYPE_CHECKING:
+    from strategies.setup import TrainingSetup
 
 __all__ = [
     "STRATEGIES",
@@ -22,3 +32,11 @@ __all__ = [
     "sleep_of",
     "split_name",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TrainingSetup":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from strategies.setup import TrainingSetup
+
+    return TrainingSetup

@@ -9,27 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from avalanche.training.supervised import Naive
 
 from src_plugin.errors import ConfigError, did_you_mean
 from src_plugin.presets import PRESETS
-from strategies.aligning import build_align
-from strategies.averaging import build_average
-from strategies.dark import build_der, build_er_ace
-from strategies.gdumb import build_gdumb
-from strategies.gradient_memory import build_agem, build_gem
-from strategies.icarl import build_icarl
-from strategies.icarl_paper import build_icarl_mlp
-from strategies.owm import build_owm
-from strategies.prototypes import build_ncm, build_slda
-from strategies.regularisation import build_ewc, build_ewc_online, build_lwf, build_mas, build_si
-from strategies.rehearsal import build_cumulative, build_rehearsal, build_replay
-from strategies.setup import TrainingSetup, common
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what these import takes seconds, and a name is checked at once
     from src_plugin.config import SleepConfig
+    from strategies.setup import TrainingSetup
+
+    Factory = Callable[[TrainingSetup, list[Any]], Any]
 
 SUFFIXES: dict[str, dict[str, Any]] = {
     "+src": {},
@@ -48,7 +38,8 @@ class Row:
     """One method.
 
     Attributes:
-        factory: Builds the Avalanche strategy from a setup and a fresh list of plugins, which it may change.
+        factory: What builds the Avalanche strategy from a setup and a fresh list of plugins, which it may change: file
+            and function, e.g. "owm.build_owm". Imported when it is used, because Avalanche takes seconds.
         paper: Where the method is from.
         keeps: What it keeps from one experience to the next, besides the model.
         settings: Fields of `Settings` that it reads.
@@ -59,7 +50,7 @@ class Row:
         is_deterministic: Whether nothing in it is drawn at random, so that all seeds give the same.
     """
 
-    factory: Callable[[TrainingSetup, list[Any]], Any]
+    factory: str
     paper: str
     keeps: str
     settings: tuple[str, ...] = ()
@@ -68,6 +59,13 @@ class Row:
     at_once: bool = False
     candidates: tuple[dict[str, float], ...] = ()
     is_deterministic: bool = False
+
+    @property
+    def build(self) -> Factory:
+        """The factory itself."""
+        module, _, name = self.factory.partition(".")
+        build: Factory = getattr(import_module(f"strategies.{module}"), name)
+        return build
 
     @property
     def rehearses(self) -> bool:
@@ -79,146 +77,142 @@ def _line(name: str, *values: float) -> tuple[dict[str, float], ...]:
     return tuple({name: value} for value in values)
 
 
-def _naive(setup: TrainingSetup, plugins: list[Any]) -> Any:
-    return Naive(**common(setup, plugins))
-
-
 STRATEGIES: dict[str, Row] = {
     "naive": Row(
-        factory=_naive,
+        factory="setup.build_naive",
         paper="plain fine-tuning, the lower bound ('sequential' in Tadros et al. 2022, Table 1)",
         keeps="nothing",
     ),
     "average": Row(
-        factory=build_average,
+        factory="averaging.build_average",
         paper="weights averaged over experiences at 1/k (mean-IMM, Lee et al. 2017)",
         keeps="nothing but the number of experiences",
         sleeps=False,
     ),
     "replay": Row(
-        factory=build_replay,
+        factory="rehearsal.build_replay",
         paper="rehearsal of random exemplars, balanced over classes (experience replay)",
         keeps="exemplars with their labels",
         settings=("memory_fraction", "memory_size"),
     ),
     "rehearsal": Row(
-        factory=build_rehearsal,
+        factory="rehearsal.build_rehearsal",
         paper="rehearsal of a fraction of the old images, losses weighed by equation 1 (Tadros et al. 2022)",
         keeps="exemplars with their labels",
         settings=("memory_fraction", "memory_size"),
     ),
     "gem": Row(
-        factory=build_gem,
+        factory="gradient_memory.build_gem",
         paper="gradient episodic memory (Lopez-Paz & Ranzato 2017, NeurIPS)",
         keeps="exemplars with their labels",
         settings=("memory_fraction", "memory_size", "gem_strength"),
         candidates=_line("gem_strength", 0, 0.1, 0.25, 0.5, 1, 2),
     ),
     "agem": Row(
-        factory=build_agem,
+        factory="gradient_memory.build_agem",
         paper="averaged gradient episodic memory (Chaudhry et al. 2019, ICLR)",
         keeps="exemplars with their labels",
         settings=("memory_fraction", "memory_size"),
     ),
     "der": Row(
-        factory=build_der,
+        factory="dark.build_der",
         paper="dark experience replay, DER++ (Buzzega et al. 2020, NeurIPS)",
         keeps="exemplars with their labels and outputs",
         settings=("memory_fraction", "memory_size", "der_alpha", "der_beta"),
         candidates=tuple({"der_alpha": a, "der_beta": b} for a in (0.1, 0.3, 1.0) for b in (0.5, 1.0)),
     ),
     "er_ace": Row(
-        factory=build_er_ace,
+        factory="dark.build_er_ace",
         paper="experience replay with asymmetric cross-entropy (Caccia et al. 2022, ICLR)",
         keeps="exemplars with their labels",
         settings=("memory_fraction", "memory_size"),
     ),
     "gdumb": Row(
-        factory=build_gdumb,
+        factory="gdumb.build_gdumb",
         paper="training from scratch on the memory alone (Prabhu et al. 2020, ECCV)",
         keeps="exemplars with their labels, and the first weights",
         settings=("memory_fraction", "memory_size"),
     ),
     "icarl": Row(
-        factory=build_icarl,
+        factory="icarl.build_icarl",
         paper="iCaRL (Rebuffi et al. 2017, CVPR): herded exemplars, distillation, nearest class mean; its own loss",
         keeps="exemplars with their labels, class means, and a copy of the network, as teacher",
         settings=("memory_fraction", "memory_size"),
     ),
     "icarl_mlp": Row(
-        factory=build_icarl_mlp,
+        factory="icarl_paper.build_icarl_mlp",
         paper="iCaRL for heads of Linear layers (Tadros et al. 2022, Table 2)",
         keeps="exemplars with their labels, class means, and a copy of the network, as teacher",
         settings=("memory_fraction", "memory_size"),
     ),
     "cumulative": Row(
-        factory=build_cumulative,
+        factory="rehearsal.build_cumulative",
         paper="training on all images of all experiences so far, one experience after the other",
         keeps="all images",
         is_counted=False,
     ),
     "ewc": Row(
-        factory=build_ewc,
+        factory="regularisation.build_ewc",
         paper="elastic weight consolidation (Kirkpatrick et al. 2017, PNAS)",
         keeps="Fisher information and a copy of the weights, for every experience",
         settings=("ewc_lambda",),
         candidates=_line("ewc_lambda", 1, 10, 100, 1e3, 1e4, 1e5),
     ),
     "ewc_online": Row(
-        factory=build_ewc_online,
+        factory="regularisation.build_ewc_online",
         paper="elastic weight consolidation with a single penalty (Schwarz et al. 2018, ICML)",
         keeps="Fisher information and a copy of the weights",
         settings=("ewc_online_lambda", "ewc_decay"),
         candidates=_line("ewc_online_lambda", 1, 10, 100, 1e3, 1e4, 1e5),
     ),
     "si": Row(
-        factory=build_si,
+        factory="regularisation.build_si",
         paper="Synaptic Intelligence (Zenke et al. 2017, ICML)",
         keeps="the importance of every weight",
         settings=("si_lambda",),
         candidates=_line("si_lambda", 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3),
     ),
     "mas": Row(
-        factory=build_mas,
+        factory="regularisation.build_mas",
         paper="memory aware synapses (Aljundi et al. 2018, ECCV)",
         keeps="the importance of every weight and a copy of the weights",
         settings=("mas_lambda",),
         candidates=_line("mas_lambda", 1e-3, 0.01, 0.1, 1, 10, 100),
     ),
     "align": Row(
-        factory=build_align,
+        factory="aligning.build_align",
         paper="output weights of new classes scaled to the norm of old ones (weight aligning, Zhao et al. 2020, CVPR)",
         keeps="the numbers of the classes seen",
     ),
     "lwf": Row(
-        factory=build_lwf,
+        factory="regularisation.build_lwf",
         paper="learning without forgetting (Li & Hoiem 2016, ECCV)",
         keeps="a copy of the network, as teacher",
         settings=("lwf_alpha", "lwf_temperature"),
         candidates=_line("lwf_alpha", 0.1, 0.3, 1, 3, 10, 30),
     ),
     "owm": Row(
-        factory=build_owm,
+        factory="owm.build_owm",
         paper="orthogonal weights modification (Zeng et al. 2019, Nat. Mach. Intell.)",
         keeps="a projector for the inputs of every layer",
         settings=("owm_alpha",),
         candidates=_line("owm_alpha", 0.03, 0.1, 0.3, 1, 3, 10),
     ),
     "ncm": Row(
-        factory=build_ncm,
+        factory="prototypes.build_ncm",
         paper="nearest class mean of the inputs, no network",
         keeps="the mean image of every class, and of how many",
         sleeps=False,
         is_deterministic=True,
     ),
     "slda": Row(
-        factory=build_slda,
+        factory="prototypes.build_slda",
         paper="streaming linear discriminant analysis of the inputs, no network (Hayes & Kanan 2020, CVPR Workshops)",
         keeps="the mean image of every class, of how many, and one covariance",
         sleeps=False,
     ),
     "joint": Row(
-        factory=_naive,
+        factory="setup.build_naive",
         paper="training on all experiences together, the upper bound ('parallel' in Tadros et al. 2022, Table 1)",
         keeps="all images",
         is_counted=False,
@@ -293,4 +287,4 @@ def build_strategy(name: str, setup: TrainingSetup) -> Any:
         config = setup.sleep if isinstance(setup.sleep, SleepConfig) else SleepConfig.preset(setup.sleep)
         src = SRCPlugin(sleep_of(name, config), seed=setup.seed, every=setup.every, reference=setup.reference)
         plugins.insert(0, src)
-    return row.factory(setup, plugins)
+    return row.build(setup, plugins)

@@ -1,4 +1,4 @@
-"""The command `explain`: run what has no record yet, print tables, draw pictures."""
+"""Show what simulated nights do, and what may stand in their place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from benchmarks.cli.options import check_device, places
+from benchmarks.cli._options import add_changes, add_places, check_device, places, say
+from benchmarks.configs.checks import check_names
+from benchmarks.configs.files import load_config
 
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
@@ -20,30 +22,47 @@ CLOSED_FORM, PREDICTION = "closed_form", "prediction"
 ADAM = ("training.optimizer=adam", "training.lr=0.001")
 
 
-def explain(options: argparse.Namespace, console: Console) -> int:
+def add(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of the command."""
+    what = "closed-form: each night again with something else in the place of its sleep; prediction: a grid of sleeps"
+    parser.add_argument("what", choices=("closed-form", "prediction"), help=what)
+    parser.add_argument("configs", type=Path, nargs="+", help="files of configs/; measured on held-out images")
+    add_changes(parser)
+    parser.add_argument("--adam", action="store_true", help="each config once more, trained by Adam 0.001")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="default: 0 1")
+    place = "folder of folders of records; default: runs/explain"
+    parser.add_argument("--out", type=Path, default=Path("runs/explain"), metavar="DIR", help=place)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
+    add_places(parser)
+
+
+def main(options: argparse.Namespace, console: Console) -> int:
     """Show what simulated nights do, and what may stand in their place; or how well formulas predict them."""
-    import torch
-
-    from benchmarks.configs.files import load_config
-    from benchmarks.explain.running import held_out
-    from benchmarks.streams.loading import check_dataset
-    from benchmarks.tables.readme import between_marks, read_document, write_between_marks
-
-    check_device(options.device)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     configs = []
     for path in dict.fromkeys(options.configs):
         configs.append(load_config(path, changes=options.changes))
         if options.adam:
             configs.append(load_config(path, changes=[*options.changes, *ADAM]))
+    for config in configs:
+        check_names(config, ())
+    check_device(options.device)
+
+    import torch
+
+    from benchmarks.explain.running import held_out
+    from benchmarks.streams.loading import check_dataset
+    from benchmarks.tables.readme import between_marks, read_document, write_between_marks
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     if options.write is not None:
         between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
     for config in configs:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
     {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
     tables = "\n\n".join(_tables(options.out))
-    console.print(tables, soft_wrap=True, highlight=False, markup=False)
+    say(tables, console)
     if options.write is not None:
         write_between_marks(options.write, tables)
         console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
@@ -58,9 +77,9 @@ def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console:
     folder = options.out / CLOSED_FORM
     for path, make in _missing(configs, folder, explain_run, options, console):
         make()
-        _say(path, console)
+        say(path, console)
     for picture in draw_nights(read_all(folder), folder / "nights.png"):
-        _say(picture, console)
+        say(picture, console)
 
 
 def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
@@ -71,10 +90,10 @@ def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: 
     folder = options.out / PREDICTION
     for path, make in _missing(configs, folder, predict_grid, options, console):
         make()
-        _say(path, console)
+        say(path, console)
     for path in sorted(folder.glob("*-seed*.json")):
         for picture in draw_grid(read(path), path.with_suffix(".png")):
-            _say(picture, console)
+            say(picture, console)
 
 
 def _missing(
@@ -111,7 +130,3 @@ def _tables(out: Path) -> Iterator[str]:
         yield markdown(nights)
     for record in read_all(out / PREDICTION):
         yield prediction_table(record)
-
-
-def _say(path: Path, console: Console) -> None:
-    console.print(str(path), soft_wrap=True, highlight=False, markup=False)

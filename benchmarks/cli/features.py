@@ -1,4 +1,4 @@
-"""The commands that make features: `features` and `pretrain`."""
+"""Compute the features of configs' backbones, once, onto the disk."""
 
 from __future__ import annotations
 
@@ -9,25 +9,42 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.cli.options import check_device, places, wandb_settings
+from benchmarks.cli._options import add_places, check_device, places
+from benchmarks.configs.checks import check_names
+from benchmarks.configs.files import load_config
+from src_plugin.errors import ConfigError
 
-if TYPE_CHECKING:  # what these import takes seconds, and complains until `main` asks it not to
+if TYPE_CHECKING:  # what this imports takes seconds
     from benchmarks.configs.run import RunConfig
 
 
-def features(options: argparse.Namespace, console: Console) -> int:
-    """Compute the features that configs need and that are not on disk, or time how fast that is."""
-    from benchmarks.configs.files import load_config
-    from benchmarks.streams.loading import check_dataset, load_for
-    from src_plugin.errors import ConfigError
+def add(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of the command."""
+    parser.add_argument("configs", type=Path, nargs="+", help="files of configs/ with a backbone")
+    parser.add_argument("--repair", action="store_true", help="compute anew what is not what was written")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices that compute together; default: 1")
+    parser.add_argument("--num-nodes", type=int, default=1, metavar="N", help="machines; default: 1")
+    timed = "only time so many images (default: 256), beside the plain loop over the same network"
+    parser.add_argument("--time", type=int, nargs="?", const=256, metavar="N", help=timed)
+    parser.add_argument("--turns", type=int, default=3, metavar="N", help="times that both are timed; default: 3")
+    parser.add_argument("--time-record", type=Path, metavar="FILE", help="also write what --time found as JSON")
+    add_places(parser)
 
-    check_device(options.device)
+
+def main(options: argparse.Namespace, console: Console) -> int:
+    """Compute what is not on disk, or time how fast that is."""
     configs = [load_config(path) for path in options.configs]
+    for config in configs:
+        check_names(config, ())
+        if config.backbone is None or not config.backbone.cached:
+            raise ConfigError(f"{config.name} keeps no features: it has no backbone, or one with cached: false")
+    check_device(options.device)
+
+    from benchmarks.streams.loading import check_dataset, load_for
+
     where = replace(places(options), repair=options.repair, n_devices=options.devices, n_nodes=options.num_nodes)
     for config in configs:
         check_dataset(config)
-        if config.backbone is None or not config.backbone.cached:
-            raise ConfigError(f"{config.name} keeps no features: it has no backbone, or one with cached: false")
     for config in configs:
         if options.time is not None:
             _time_features(config, options, console)
@@ -75,39 +92,3 @@ def _time_features(config: RunConfig, options: argparse.Namespace, console: Cons
         highlight=False,
         soft_wrap=True,
     )
-
-
-def pretrain(options: argparse.Namespace, console: Console) -> int:
-    """Train a backbone, and print the lines that name it in a config."""
-    import hashlib
-
-    from benchmarks.pretrain.config import load_pretrain_config
-    from benchmarks.pretrain.train import pretrain as train_backbone
-    from benchmarks.streams.loading import load_first
-
-    config = load_pretrain_config(options.config)
-    devices = int(options.devices) if options.devices.lstrip("-").isdigit() else options.devices
-
-    def train(root: Path | None, download: bool) -> Path:
-        return train_backbone(
-            config,
-            data_root=root,
-            out=options.out,
-            download=download,
-            accelerator=options.accelerator,
-            devices=devices,
-            strategy=options.strategy,
-            num_nodes=options.num_nodes,
-            workers=options.openers,
-            threads=options.threads,
-            max_seconds=options.max_seconds,
-            resume=not options.restart,
-            wandb=wandb_settings(options, beside=options.out),
-            console=console,
-        )
-
-    path = load_first(train, options.data_root, download=options.download)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = f"backbone:\n  name: paper_vgg\n  weights: {path}\n  weights_sha256: {digest}"
-    console.print(f"for a config:\n{lines}", soft_wrap=True, highlight=False, markup=False)
-    return 0

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from benchmarks.configs.files import explain, merge, refuse_unknown
 from benchmarks.configs.run import RunConfig, Section
 from benchmarks.configs.yaml_files import MATRIX, read_mapping
-from benchmarks.data.pixels import DATASETS
+from benchmarks.data.sets import DATA_SETS, IMAGE_SETS, check_known
 from src_plugin.errors import ConfigError, did_you_mean
 from strategies import find_row
 
@@ -68,6 +68,7 @@ class MatrixFile(Section):
         description: What the matrix is for.
         base: Parts of RunConfig that all regimes share, without the data set.
         datasets: Name of a data set -> parts that differ on it.
+        titles: Name of a data set -> what people read; without one the title of the data set, or its name.
         methods: Names of strategies, written for naive training.
         draws: "heat_map", or "curves" along the regimes: accuracy with and without sleep.
         regimes: The rows.
@@ -77,6 +78,7 @@ class MatrixFile(Section):
     description: str = ""
     base: dict[str, Any]
     datasets: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    titles: dict[str, str] = Field(default_factory=dict)
     methods: Methods
     draws: Literal["heat_map", "curves"] = "heat_map"
     regimes: Annotated[list[Regime], Field(min_length=1)]
@@ -88,12 +90,14 @@ class Cell:
 
     Attributes:
         dataset: The data set's name in the file.
+        title: What people call it.
         regime: The row it belongs to.
         config: What is run; its name is <file stem>-<dataset>-<regime>.
         strategies: Method, as the file writes it -> strategy that is run for it.
     """
 
     dataset: str
+    title: str
     regime: Regime
     config: RunConfig
     strategies: dict[str, str]
@@ -152,6 +156,9 @@ def load_matrix(path: Path) -> Matrix:
     _refuse_parts(file.base, path, "base")
     for name, parts in file.datasets.items():
         _refuse_dataset(name, parts, path)
+    for name in file.titles:
+        if name not in file.datasets:
+            raise ConfigError(f"{path}: titles: unknown {name!r}{did_you_mean(name, file.datasets)}")
     for i, regime in enumerate(file.regimes):
         where = f"regimes.{regime.name}"
         if regime.name in {other.name for other in file.regimes[:i]}:
@@ -206,14 +213,10 @@ def _refuse_parts(parts: Mapping[str, Any], path: Path, where: str) -> None:
 
 def _refuse_dataset(name: str, parts: Mapping[str, Any], path: Path) -> None:
     """Refuse a data set that does not exist, one of images without a backbone, and keys that are no part of it."""
-    from benchmarks.data.image_sets import IMAGE_SETS  # here, because most matrices have no images
-
     where = f"datasets.{name}"
     _refuse_keys(parts, path, where, known=PARTS_OF_DATASET)
     dataset = parts.get("stream", {}).get("dataset", name)
-    if dataset not in DATASETS and dataset not in IMAGE_SETS:
-        near = did_you_mean(str(dataset), [*DATASETS, *IMAGE_SETS])
-        raise ConfigError(f"{path}: datasets: unknown dataset {dataset!r}{near}")
+    check_known(str(dataset), where=f"{path}: datasets: ")
     if dataset in IMAGE_SETS and "backbone" not in parts:
         raise ConfigError(f"{path}: {where}: {dataset} are images, which need a backbone; add {where}.backbone")
 
@@ -253,7 +256,8 @@ def _build_cell(file: MatrixFile, path: Path, *, dataset: str, regime: Regime) -
         config.sleep.build()
     except ConfigError as error:
         raise ConfigError(f"{path}: sleep: {error}, {where}") from error
-    return Cell(dataset=dataset, regime=regime, config=config, strategies=strategies)
+    title = file.titles.get(dataset) or (DATA_SETS[dataset].title if dataset in DATA_SETS else dataset)
+    return Cell(dataset=dataset, title=title, regime=regime, config=config, strategies=strategies)
 
 
 def _strategy(method: str, underneath: str) -> str:

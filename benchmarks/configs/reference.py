@@ -20,8 +20,7 @@ from pydantic import BaseModel
 
 from benchmarks.configs.run import RunConfig, SettingsSection
 from benchmarks.configs.words import annotations_of, in_words, section_in
-from benchmarks.data.image_sets import IMAGE_SETS, PUBLISHED
-from benchmarks.data.pixels import DATASETS
+from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER
 from src_plugin.config import SleepConfig
 from src_plugin.presets import PRESETS
 from strategies import STRATEGIES, SUFFIXES, Settings
@@ -51,8 +50,8 @@ EXTENDS = (
 """A key of files, which are merged before they are checked: no field of `RunConfig`."""
 
 NAMES: dict[str, Iterable[str]] = {
-    "stream.dataset": [*DATASETS, *IMAGE_SETS],
-    "stream.then": [*DATASETS, *PUBLISHED],
+    "stream.dataset": [*DATA_SETS, IMAGE_FOLDER],
+    "stream.then": DATA_SETS,
     "sleep.preset": PRESETS,
 }
 """Key -> names that it takes, where these stand in a table of their own."""

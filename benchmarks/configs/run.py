@@ -9,10 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.configs.backbone import BackboneConfig
-from benchmarks.data.dataset import dataset_title
-from benchmarks.data.pixels import DATASETS
+from benchmarks.data.sets import IMAGE_FOLDER, check_known, dataset_title
 from src_plugin.config import SIMULATION, SleepConfig
-from src_plugin.errors import did_you_mean
 from strategies import Settings, find_row, sleep_of
 
 Positive = Annotated[int, Field(ge=1)]
@@ -33,8 +31,8 @@ class StreamConfig(Section):
     """Which images come in which order; one of the five fields after `folder` says how the stream is split.
 
     Attributes:
-        dataset: A name of `benchmarks.data.pixels.DATASETS` (pixels), or of `benchmarks.data.image_sets.IMAGE_SETS`
-            (images, which a backbone takes).
+        dataset: A name of `benchmarks.data.sets.DATA_SETS`, or "image_folder" (images of your own). A backbone takes
+            images only.
         folder: Of `dataset: image_folder`: one or several folders or zips of `split/class/image`, e.g. [photos.zip].
         n_experiences: Number of experiences with equally many classes each.
         classes_per_experience: Classes of each experience.
@@ -83,7 +81,7 @@ class StreamConfig(Section):
 
     @property
     def title(self) -> str:
-        """What the data set is called where people read it, see `benchmarks.data.dataset.dataset_title`."""
+        """What the data set is called where people read it, see `benchmarks.data.sets.dataset_title`."""
         return dataset_title(self.dataset, self.folder)
 
     @property
@@ -103,14 +101,10 @@ class StreamConfig(Section):
             raise ValueError(f"give one of them: {', '.join(ways)} (null clears an inherited one); here is {said}")
         if given[0] in ways[2:] and (self.class_order != "fixed" or self.task_labels):
             raise ValueError(f"{given[0]} leaves no choice of class_order (leave it fixed), and takes no task_labels")
-        if self.dataset == "image_folder" and self.folder is None:
+        if self.dataset == IMAGE_FOLDER and self.folder is None:
             raise ValueError("dataset: image_folder needs folder: [...], e.g. folder: [photos.zip]")
-        if self.dataset != "image_folder" and self.folder is not None:
-            from benchmarks.data.image_sets import IMAGE_SETS  # here, because it takes a while to import
-
-            known = {*DATASETS, *IMAGE_SETS}
-            if self.dataset not in known:
-                raise ValueError(f"dataset: unknown data set {self.dataset!r}{did_you_mean(self.dataset, known)}")
+        if self.dataset != IMAGE_FOLDER and self.folder is not None:
+            check_known(self.dataset, where="dataset: ")
             raise ValueError(f"folder is for dataset: image_folder, and {self.dataset} is found by its own name")
         if self.images_per_experience is not None and (self.permutations or self.then):
             raise ValueError("images_per_experience is for streams that are cut by classes; use samples_per_experience")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,24 +11,12 @@ from torch import Tensor, nn
 from benchmarks.data.selection import Source
 
 
-def dataset_title(name: str, folder: Sequence[str] | None = None, then: Sequence[str] | None = None) -> str:
-    """Return what a data set is called where people read it: images of one's own by their folders or zips.
-
-    Args:
-        name: Of the data set.
-        folder: Of an image_folder: its folders and zips, e.g. ["old/photos.zip", "new"] for "photos + new".
-        then: Data sets that follow it in a cross-modal stream.
-    """
-    titles = [Path(part).name.removesuffix(".zip") or part for part in folder or ()]
-    return ", then ".join([" + ".join(titles) or name, *(then or ())])
-
-
 @dataclass(frozen=True)
 class Dataset:
     """Images or features, and their labels.
 
     Attributes:
-        name: Key in DATASETS or IMAGE_SETS; of an image_folder what its folders are called.
+        name: Key in DATA_SETS; of an image_folder what its folders are called.
         train_images: float32, shape (n_train, ...): pixels in [0, 1], in memory; or features, read batch by batch.
         train_labels: int64, shape (n_train,).
         test_images: float32, shape (n_test, ...).

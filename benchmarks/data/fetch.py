@@ -20,7 +20,6 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,34 +34,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from benchmarks.data.known import Archive
 from benchmarks.errors import DataError
 
 BLOCK = 1 << 20  # bytes
 SILENCE = 30.0  # s without a byte before a connection counts as broken
 WORTH_ANOTHER_TRY = frozenset({408, 425, 429})  # of the answers 400 to 499: too slow, too early, too often
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A published file.
-
-    Attributes:
-        title: Of the data set, for people.
-        url: Public address.
-        file: Its name.
-        md5: Of the file, hex, as published.
-        holds: The folder in it that is unpacked; "" for a file that is read as it is.
-    """
-
-    title: str
-    url: str
-    file: str
-    md5: str
-    holds: str = ""
-
-    def by_hand(self, folder: Path) -> str:
-        """Return what to do without a network."""
-        return f"copy {self.file} from {self.url} into {folder}"
 
 
 def fetch(

@@ -28,6 +28,7 @@ from PIL import Image, ImageFile
 from torch import Tensor
 
 from benchmarks.errors import DataError, ImageError
+from src_plugin.errors import warn_user
 
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -102,7 +103,7 @@ class ImageSet:
     """Training and test images with the same classes.
 
     Attributes:
-        name: Key in IMAGE_SETS; of an image_folder what its folders are called.
+        name: Key in DATA_SETS; of an image_folder what its folders are called.
         train: Training images.
         test: Test images.
         class_names: One per label.
@@ -279,3 +280,34 @@ def _digest(names: Sequence[str], labels: Tensor, contents: Iterator[str] | Sequ
     for name, content in zip(names, contents, strict=True):
         digest.update(b"\0".join((b"", os.fsencode(name), content.encode())))
     return digest.hexdigest()
+
+
+def tell_of_greyscale(images: ImageSet) -> dict[str, int]:
+    """Count the greyscale images of each split, and warn if there are some among colour ones.
+
+    They are opened as RGB all the same. A set that is greyscale throughout needs no warning; a class that is greyscale
+    throughout where others are not gets one of its own, since it can be told by that alone. Reads the head of every
+    image, so it is for when features are computed, not for every load.
+
+    Returns:
+        Number of greyscale images: {"train": ..., "test": ...}.
+    """
+    found = {"train": images.train.greyscale(), "test": images.test.greyscale()}
+    n_images = len(images.train) + len(images.test)
+    n_grey = sum(len(rows) for rows in found.values())
+    if 0 < n_grey < n_images:
+        split, rows = next((split, rows) for split, rows in found.items() if rows)
+        first = getattr(images, split).where(rows[0])
+        warn_user(
+            f"{images.name}: {n_grey} of {n_images} images are greyscale among colour ones, {first} first; each is "
+            f"used as RGB with three equal channels"
+        )
+        every = images.train.labels.bincount(minlength=len(images.class_names))
+        grey = images.train.labels[found["train"]].bincount(minlength=len(images.class_names))
+        whole = [images.class_names[k] for k in (grey == every).nonzero().flatten().tolist()]
+        if whole and len(whole) < len(images.class_names):
+            warn_user(
+                f"{images.name}: every training image of {', '.join(whole[:5])}{' and more' if whole[5:] else ''} is "
+                f"greyscale, so this class can be told by its lack of colour; check where it comes from"
+            )
+    return {split: len(rows) for split, rows in found.items()}

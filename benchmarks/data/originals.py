@@ -7,100 +7,17 @@ in each split. A part of it or a rearranged copy is somebody's own data, and ima
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from benchmarks.data.fetch import Archive, fetch, unpack, verify
+from benchmarks.data.fetch import fetch, unpack, verify
 from benchmarks.data.image_folder import Listing, list_files, load_image_folder
 from benchmarks.data.images import ArrayImages, Images, ImageSet
+from benchmarks.data.known import Archive, KnownSet, Original
 from benchmarks.errors import DataError
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a published set must be.
-
-    Attributes:
-        archive: Where it comes from.
-        n_classes: How many classes.
-        n_train: Training images in all.
-        n_test: Test images in all.
-        balanced: Whether each class has equally many, in each split.
-        class_names: The classes in the order of their labels; empty where the set's own files name them.
-    """
-
-    archive: Archive
-    n_classes: int
-    n_train: int
-    n_test: int
-    balanced: bool = True
-    class_names: tuple[str, ...] = ()
-
-
-CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
-CIFAR100_CLASSES = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
-caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
-forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
-mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
-sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
-willow_tree wolf woman worm
-"""
-CIFAR10 = Published(
-    archive=Archive(
-        title="CIFAR-10",
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        file="cifar-10-python.tar.gz",
-        md5="c58f30108f718f92721af3b95e74349a",
-        holds="cifar-10-batches-py",
-    ),
-    n_classes=10,
-    n_train=50_000,
-    n_test=10_000,
-    class_names=tuple(CIFAR10_CLASSES.split()),
-)
-CIFAR100 = Published(
-    archive=Archive(
-        title="CIFAR-100",
-        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        file="cifar-100-python.tar.gz",
-        md5="eb9058c3a382ffc7106e4002c42a8d85",
-        holds="cifar-100-python",
-    ),
-    n_classes=100,
-    n_train=50_000,
-    n_test=10_000,
-    class_names=tuple(CIFAR100_CLASSES.split()),
-)
-CUB200 = Published(  # MD5 as torch-based loaders check it, avalanche-lib 0.6 among them
-    archive=Archive(
-        title="CUB-200-2011",
-        url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-        file="CUB_200_2011.tgz",
-        md5="97eceeb196236b17998738112f37df78",
-        holds="CUB_200_2011",
-    ),
-    n_classes=200,
-    n_train=5_994,
-    n_test=5_794,
-    balanced=False,
-)
-TINY_IMAGENET = Published(  # MD5 as avalanche-lib 0.6 checks it
-    archive=Archive(
-        title="Tiny ImageNet",
-        url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-        file="tiny-imagenet-200.zip",
-        md5="90528d7ca1a48142e341f4ef8d21d0de",
-        holds="tiny-imagenet-200",
-    ),
-    n_classes=200,
-    n_train=100_000,
-    n_test=10_000,
-)
-
-
-def load_cifar(published: Published, *, name: str, data_root: Path | None = None, download: bool = False) -> ImageSet:
+def load_cifar(known: KnownSet, *, name: str, data_root: Path | None = None, download: bool = False) -> ImageSet:
     """Load CIFAR-10 or CIFAR-100 from the official batches, or from zips or a folder of images.
 
     Looked for in this order, below `data_root`: the official folder or archive (as torchvision keeps them);
@@ -110,34 +27,34 @@ def load_cifar(published: Published, *, name: str, data_root: Path | None = None
     Raises:
         DataError: It is not there, and is not to be or cannot be fetched; or is not the whole, published set.
     """
-    archive, root = published.archive, data_root or Path("data")
+    archive, root = _archive(known), data_root or Path("data")
     batches = root / archive.holds
     if not batches.is_dir() and not (root / archive.file).is_file():
         copies = ([f"{name}_train.zip", f"{name}_test.zip"], [f"{name}.zip"], [name])
         for files in copies:
             if all((root / file).exists() for file in files):
                 found = load_image_folder(data_root=root, folder=files, name=name)
-                return _checked(found, published, place=f"{', '.join(files)} in {root}")
+                return _checked(found, known, place=f"{', '.join(files)} in {root}")
         if not download:
             also = "; ".join(" with ".join(files) for files in copies)
-            raise _not_there(published, root, also=f"{archive.holds}; {archive.file}; {also}")
+            raise _not_there(known, root, also=f"{archive.holds}; {archive.file}; {also}")
         fetch(archive, root)
     if not batches.is_dir():
         unpack(archive, root / archive.file, root)
-    return _checked(_read_batches(published, root, name=name), published, place=str(batches))
+    return _checked(_read_batches(known, root, name=name), known, place=str(batches))
 
 
-def _read_batches(published: Published, root: Path, *, name: str) -> ImageSet:
+def _read_batches(known: KnownSet, root: Path, *, name: str) -> ImageSet:
     from torchvision import datasets
 
-    kind = {"cifar-10-batches-py": datasets.CIFAR10, "cifar-100-python": datasets.CIFAR100}[published.archive.holds]
-    place = root / published.archive.holds
+    kind = {"cifar-10-batches-py": datasets.CIFAR10, "cifar-100-python": datasets.CIFAR100}[_archive(known).holds]
+    place = root / _archive(known).holds
     try:
         train, test = kind(str(root), train=True), kind(str(root), train=False)
     except (RuntimeError, OSError) as error:  # torchvision's word for a wrong MD5 is RuntimeError
         raise DataError(
             f"{place} is not whole, or is not what was published (torchvision checks the MD5 of each file before it "
-            f"reads one): {error}. Remove the folder, and {published.archive.by_hand(root)} or add --download"
+            f"reads one): {error}. Remove the folder, and {_archive(known).by_hand(root)} or add --download"
         ) from error
     return ImageSet(
         name=name,
@@ -147,7 +64,7 @@ def _read_batches(published: Published, root: Path, *, name: str) -> ImageSet:
     )
 
 
-def load_cub200(published: Published = CUB200, *, data_root: Path | None = None, download: bool = False) -> ImageSet:
+def load_cub200(known: KnownSet, *, name: str, data_root: Path | None = None, download: bool = False) -> ImageSet:
     """Load CUB-200-2011 in its original layout, with its own split; the .tgz is unpacked where it lies.
 
     Class names are those of classes.txt, such as "001.Black_footed_Albatross"; images come in the order of images.txt.
@@ -158,12 +75,12 @@ def load_cub200(published: Published = CUB200, *, data_root: Path | None = None,
     Source:
         Wah et al. 2011, Caltech-UCSD Birds-200-2011, CNS-TR-2011-001; the README in the archive.
     """
-    archive, root = published.archive, data_root or Path("data")
+    archive, root = _archive(known), data_root or Path("data")
     place = next((place for place in (root / archive.holds, root) if (place / "images.txt").is_file()), None)
     if place is None:
         if not (root / archive.file).is_file():
             if not download:
-                raise _not_there(published, root, also=f"{archive.holds}/images.txt; {archive.file}")
+                raise _not_there(known, root, also=f"{archive.holds}/images.txt; {archive.file}")
             fetch(archive, root)
         place = unpack(archive, root / archive.file, root)
     listing = list_files(place)
@@ -177,18 +94,18 @@ def load_cub200(published: Published = CUB200, *, data_root: Path | None = None,
     rows = [(f"images/{names[i]}", order[labels[i]], is_train[i] == "1") for i in names]
     return _checked(
         ImageSet(
-            name="cub200",
-            train=_images(listing, [(name, label) for name, label, train in rows if train], published),
-            test=_images(listing, [(name, label) for name, label, train in rows if not train], published),
+            name=name,
+            train=_images(listing, [(name, label) for name, label, train in rows if train], known),
+            test=_images(listing, [(name, label) for name, label, train in rows if not train], known),
             class_names=tuple(classes[number] for number in order),
         ),
-        published,
+        known,
         place=str(place),
     )
 
 
 def load_tiny_imagenet(
-    published: Published = TINY_IMAGENET, *, data_root: Path | None = None, download: bool = False
+    known: KnownSet, *, name: str, data_root: Path | None = None, download: bool = False
 ) -> ImageSet:
     """Load Tiny ImageNet in its original layout, from the unpacked folder or from within the zip, which stays packed.
 
@@ -198,7 +115,7 @@ def load_tiny_imagenet(
     Raises:
         DataError: It is not there, and is not to be or cannot be fetched; or is not the whole, published set.
     """
-    archive, root = published.archive, data_root or Path("data")
+    archive, root = _archive(known), data_root or Path("data")
     place = next((place for place in (root / archive.holds, root) if (place / "wnids.txt").is_file()), None)
     if place is None:
         place = root / archive.file
@@ -207,7 +124,7 @@ def load_tiny_imagenet(
         elif download:
             fetch(archive, root)
         else:
-            raise _not_there(published, root, also=f"{archive.holds}/wnids.txt; {archive.file}")
+            raise _not_there(known, root, also=f"{archive.holds}/wnids.txt; {archive.file}")
     listing = list_files(place)
     top = f"{archive.holds}/" if place.suffix == ".zip" else ""
     names = sorted(_text(listing, f"{top}wnids.txt").split())
@@ -225,57 +142,56 @@ def load_tiny_imagenet(
         test.append((f"{top}val/images/{file}", labels[kind]))
     return _checked(
         ImageSet(
-            name="tiny_imagenet",
-            train=_images(listing, train, published),
-            test=_images(listing, test, published),
+            name=name,
+            train=_images(listing, train, known),
+            test=_images(listing, test, known),
             class_names=tuple(names),
         ),
-        published,
+        known,
         place=str(place),
     )
 
 
-def _checked(found: ImageSet, published: Published, *, place: str) -> ImageSet:
+def _checked(found: ImageSet, known: KnownSet, *, place: str) -> ImageSet:
     """Return the set if it is what was published; a part of it never passes for the whole."""
     wrong = []
-    if len(found.class_names) != published.n_classes:
-        wrong.append(f"it has {len(found.class_names)} classes of {published.n_classes}")
-    elif published.class_names and found.class_names != published.class_names:
-        odd = next(pair for pair in zip(found.class_names, published.class_names, strict=True) if pair[0] != pair[1])
+    if len(found.class_names) != known.n_classes:
+        wrong.append(f"it has {len(found.class_names)} classes of {known.n_classes}")
+    elif known.class_names and found.class_names != known.class_names:
+        odd = next(pair for pair in zip(found.class_names, known.class_names, strict=True) if pair[0] != pair[1])
         wrong.append("it has a class {!r} where {!r} is expected".format(*odd))
-    for split, images, n in (("train", found.train, published.n_train), ("test", found.test, published.n_test)):
+    for split, images, n in (("train", found.train, known.n_train), ("test", found.test, known.n_test)):
         counts = images.labels.bincount(minlength=len(found.class_names)).tolist()
         if len(images) != n:
             wrong.append(f"{split} has {len(images)} images of {n}")
-        each = n // published.n_classes
+        each = n // known.n_classes
         for name, count in zip(found.class_names, counts, strict=True):
-            if count == 0 or (published.balanced and count != each):
+            if count == 0 or (known.sizes is not None and count != each):
                 wrong.append(
-                    f"{split} has {count} images of {name!r}" + (f", not {each}" if published.balanced else "")
+                    f"{split} has {count} images of {name!r}" + (f", not {each}" if known.sizes is not None else "")
                 )
                 break  # the first is enough
     if wrong:
         raise DataError(
-            f"{place} is not {published.archive.title} as published: {'; '.join(wrong)}. Get the whole set, or read "
+            f"{place} is not {known.title} as published: {'; '.join(wrong)}. Get the whole set, or read "
             f"this one as image_folder, under a name of its own"
         )
     return found
 
 
-def _not_there(published: Published, root: Path, *, also: str) -> DataError:
+def _not_there(known: KnownSet, root: Path, *, also: str) -> DataError:
     return DataError(
-        f"{published.archive.title} is not there; looked in {root} for {also}. Either add --download, which fetches it "
-        f"from {published.archive.url} into {root}, or {published.archive.by_hand(root)}, or give --data-root"
+        f"{known.title} is not there; looked in {root} for {also}. Either add --download, which fetches it "
+        f"from {_archive(known).url} into {root}, or {_archive(known).by_hand(root)}, or give --data-root"
     )
 
 
-def _images(listing: Listing, rows: Sequence[tuple[str, int]], published: Published) -> Images:
+def _images(listing: Listing, rows: Sequence[tuple[str, int]], known: KnownSet) -> Images:
     there = set(listing.files)
     missing = [name for name, _ in rows if name not in there]
     if missing:
         raise DataError(
-            f"{listing.path} lacks {len(missing)} images of {published.archive.title}, {missing[0]} first; "
-            f"unpack or fetch it again"
+            f"{listing.path} lacks {len(missing)} images of {known.title}, {missing[0]} first; unpack or fetch it again"
         )
     return listing.images([name for name, _ in rows], [label for _, label in rows])
 
@@ -296,3 +212,18 @@ def _text(listing: Listing, file: str) -> str:
         return listing.read(file).decode()
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise DataError(f"{listing.path} has no readable {file} ({error}); unpack or fetch the set again") from error
+
+
+def _archive(known: KnownSet) -> Archive:
+    assert isinstance(known.source, Original)
+    return known.source.archive
+
+
+class Loader(Protocol):
+    """Loads the images of a row of DATA_SETS from a folder; None is `data` in the current one."""
+
+    def __call__(self, known: KnownSet, *, name: str, data_root: Path | None, download: bool) -> ImageSet: ...  # noqa: D102
+
+
+LAYOUTS: dict[str, Loader] = {"cifar": load_cifar, "cub200": load_cub200, "tiny_imagenet": load_tiny_imagenet}
+"""Layout -> what loads it."""

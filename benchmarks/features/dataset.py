@@ -15,8 +15,7 @@ from torch import Tensor
 
 from benchmarks.configs.backbone import BackboneConfig
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.image_sets import tell_of_greyscale
-from benchmarks.data.images import Images, ImageSet
+from benchmarks.data.images import Images, ImageSet, tell_of_greyscale
 from benchmarks.errors import DataError
 from benchmarks.features.backbones import Backbone, build_backbone, no_weights
 from benchmarks.features.extract import features_for, key_of

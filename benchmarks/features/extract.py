@@ -111,7 +111,7 @@ def features_for(
         _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         return store.open(console)
 
-    from benchmarks.data.image_sets import tell_of_greyscale
+    from benchmarks.data.images import tell_of_greyscale
     from benchmarks.features.prediction import predict  # here, because Lightning takes seconds to import
 
     with store.alone(console) if is_first else nullcontext():

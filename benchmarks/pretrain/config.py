@@ -30,7 +30,7 @@ class PretrainConfig(Section):
     """The images, and how `VGGClassifier` learns to tell their classes apart.
 
     Attributes:
-        dataset: A name of `benchmarks.data.image_sets.IMAGE_SETS`.
+        dataset: A name of `benchmarks.data.sets.IMAGE_SETS`.
         folder: Where the images of `dataset: image_folder` are: folders or zip files, under the data root.
         image_size: Images are brought to so many pixels a side.
         epochs: Times that each training image is seen.

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from benchmarks.data.image_sets import load_images, tell_of_greyscale
-from benchmarks.data.images import CURE, MEND, Images, ImageSet
+from benchmarks.data.images import CURE, MEND, Images, ImageSet, tell_of_greyscale
+from benchmarks.data.load import load_images
 from benchmarks.errors import ImageError
 from benchmarks.pretrain.config import PretrainConfig
 from src_plugin.errors import ConfigError

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.data.dataset import dataset_title
+from benchmarks.data.sets import dataset_title
 from benchmarks.records.published import Published
 from benchmarks.records.record import Record
 from benchmarks.report.runs import PUBLISHED, SELF_REPORTED, VERIFIED, Run, slug, unique

@@ -11,7 +11,6 @@ same steps. A change of `event` is measured beside the version before it, in tur
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
 import os
@@ -24,11 +23,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from src_plugin.config import SleepConfig
-from src_plugin.errors import SRCError
+from src_plugin.errors import ConfigError
 from src_plugin.kernel import BACKENDS, simulate
 from src_plugin.night.stimulus import draw_spikes, spike_probability
 
@@ -166,56 +164,15 @@ def make_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; `python -m benchmarks kernel`.
+def load_backend(path: Path) -> Callable[..., Any]:
+    """Return the `run` of another version of event.py.
 
-    Args:
-        argv: Options, see `--help`; None takes them from the command line.
-
-    Returns:
-        Exit status: 0, or 2 if the images are not there.
+    Raises:
+        ConfigError: It is no Python file.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks kernel", description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=_positive, default=15000, help="of the event backend (default: 15000)")
-    parser.add_argument("--reference-steps", type=_positive, default=300, help="of the reference (default: 300)")
-    parser.add_argument("--repeats", type=_positive, default=3, help="timings of each, the median counts (default: 3)")
-    parser.add_argument("--widths", type=_positive, nargs="+", default=[WIDTH], metavar="N", help="of hidden layers")
-    parser.add_argument("--before", type=_backend, metavar="FILE", help="time another version of event.py beside it")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="take the mean image from MNIST's IDX files here")
-    options = parser.parse_args(argv)
-    console = Console()
-    image = None
-    if options.data_root is not None:
-        from benchmarks.data.pixels import load_dataset
-
-        try:
-            images = load_dataset("mnist", data_root=options.data_root).train_images
-        except SRCError as error:
-            parser.error(str(error))
-        image = images.mean(dim=0).double().reshape(28, 28).numpy()
-    if options.before is not None:
-        BACKENDS["before"] = options.before
-    result = measure(
-        options.steps, options.reference_steps, mean_image=image, widths=options.widths, repeats=options.repeats
-    )
-    console.print(make_table(result))
-    ratio = result["rows"][0]["ratio"]["reference"]
-    verdict = "reached" if ratio >= WANTED_RATIO else "missed"
-    console.print(f"Wanted on the first row: at least {WANTED_RATIO}; {verdict}.", highlight=False)
-    return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more; got {number}")
-    return number
-
-
-def _backend(path: str) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location("event_before", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
-        raise argparse.ArgumentTypeError(f"must be a Python file; got {path}")
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"--before must be a Python file; got {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # Numba's cache looks it up
     spec.loader.exec_module(module)

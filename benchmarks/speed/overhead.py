@@ -12,7 +12,6 @@ They take turns, several times, and medians of ratios within a turn are given: s
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.training import Naive
 from avalanche.training.plugins import EvaluationPlugin
@@ -28,7 +26,6 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import TensorDataset
 
-from benchmarks.configs.files import load_config
 from benchmarks.configs.run import RunConfig, StreamConfig
 from benchmarks.data.dataset import Dataset
 from benchmarks.runs.models import LOSSES, build_model, build_optimizer
@@ -36,7 +33,7 @@ from benchmarks.runs.runner import run, seed_everything
 from benchmarks.runs.suite import plan, run_suite
 from benchmarks.streams.loading import Places, load_for
 from src_plugin import SRCPlugin
-from src_plugin.errors import ConfigError, SRCError
+from src_plugin.errors import ConfigError
 from strategies.setup import NoLogger
 
 WANTED = 0.05  # of a measured run
@@ -146,36 +143,3 @@ def make_table(turns: Sequence[Turn]) -> Table:
         ratio = median(value / turn.plain for value, turn in zip(seconds, turns, strict=True))
         table.add_row(title, f"{median(seconds):.2f}", f"{ratio:.2f}")
     return table
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; `python -m benchmarks overhead`.
-
-    Args:
-        argv: Options, see `--help`; None takes them from the command line.
-
-    Returns:
-        Exit status: 0, or 2 if the config is none of those that can be measured, or the data are not there.
-    """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks overhead", description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, nargs="?", default=Path("configs/split_digits.yaml"))
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data set's files")
-    parser.add_argument("--repeats", type=int, default=3, help="turns, of which the median counts (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
-    options = parser.parse_args(argv)
-    torch.set_num_threads(options.threads)
-    places = Places(data_roots=(options.data_root,)) if options.data_root else Places()
-    try:
-        turns = measure(load_config(options.config), places=places, repeats=max(1, options.repeats))
-    except SRCError as error:
-        parser.error(str(error))
-    console = Console()
-    console.print(make_table(turns))
-    own, over = (100 * median(getattr(turn, name) for turn in turns) for name in ("own", "over_plain"))
-    verdict = "reached" if own < 100 * WANTED else "missed"
-    console.print(
-        f"The suite adds {own:+.1f} % to a measured run (wanted: below {100 * WANTED:.0f}; {verdict}); with all of its "
-        f"measuring it takes {over:+.1f} % of plain training and sleep.",
-        highlight=False,
-    )
-    return 0

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 
 from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.configs.checks import check_names
 from benchmarks.configs.run import RunConfig, StreamConfig
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.pixels import CLASS_SIZES, DATASETS, load_dataset
+from benchmarks.data.load import load_dataset, load_images
+from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER, IMAGE_SETS
 from benchmarks.errors import DataError
 from benchmarks.streams.splitting import check_split
-from src_plugin.errors import ConfigError, did_you_mean
+from src_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,40 +67,18 @@ def check_dataset(config: RunConfig, *, places: Places | None = None, seeds: Seq
         ConfigError: It names the nearest known one, or the cure.
         DataError: An image_folder is not in any of the places, or has another layout.
     """
-    from benchmarks.data.image_sets import IMAGE_SETS
-
-    stream = config.stream
-    for key, names in {"dataset": [stream.dataset], "then": stream.then or []}.items():
-        for name in names:
-            if name not in DATASETS and name not in IMAGE_SETS:
-                near = did_you_mean(name, [*DATASETS, *IMAGE_SETS])
-                raise ConfigError(f"{config.name}: stream.{key}: unknown dataset {name!r}{near}")
-            if config.backbone is not None and name not in IMAGE_SETS:
-                raise ConfigError(
-                    f"{config.name}: stream.{key}: {name} has pixels only, and a backbone takes image sets: "
-                    f"{', '.join(IMAGE_SETS)}. Leave backbone out, or bring the images as an image_folder"
-                )
-    if config.backbone is not None and stream.permutations is not None:
-        raise ConfigError(
-            f"{config.name}: stream.permutations puts pixels into new orders; features have none, so leave backbone out"
-        )
-    known = _known_classes(stream, places)
+    check_names(config)
+    known = _known_classes(config.stream, places)
     if known is not None:
         _check_split(config, *known, seeds=seeds)
 
 
 def _known_classes(stream: StreamConfig, places: Places | None) -> tuple[int, Sequence[int] | None] | None:
     """Return the number of classes, and the training images of each; None for what is known once images are read."""
-    from benchmarks.data.image_sets import PUBLISHED
-
     name = stream.dataset
-    if name in CLASS_SIZES:
-        return len(CLASS_SIZES[name]), CLASS_SIZES[name]
-    if name in PUBLISHED:
-        there = PUBLISHED[name]
-        n = there.n_classes
-        return n, [there.n_train // n] * n if there.balanced else None
-    if name == "image_folder" and places is not None:
+    if name in DATA_SETS:
+        return DATA_SETS[name].n_classes, DATA_SETS[name].sizes
+    if name == IMAGE_FOLDER and places is not None:
         images = _images(name, tuple(stream.folder or ()), places)
         return len(images.class_names), _sizes(images.train.labels, len(images.class_names))
     return None
@@ -134,7 +114,7 @@ def load_for(
     """
 
     def load(name: str) -> Dataset:
-        if name in DATASETS:
+        if name not in IMAGE_SETS:
             return _dataset(name, places)
         if name != config.stream.dataset:
             return _image_set(name, (), config.backbone, places, console)
@@ -171,8 +151,6 @@ def load_images_for(config: RunConfig, places: Places) -> ImageSet:
 
 
 def _images(name: str, folder: tuple[str, ...], places: Places) -> ImageSet:
-    from benchmarks.data.image_sets import load_images
-
     def load(root: Path | None, download: bool) -> ImageSet:
         return load_images(name, data_root=root, download=download, folder=folder)
 

@@ -9,7 +9,7 @@ from textwrap import fill
 import matplotlib
 import numpy as np
 
-from benchmarks.tables.matrix import AUTO, DATASETS, NAIVE, ONLY, Row, by_dataset
+from benchmarks.tables.matrix import AUTO, NAIVE, ONLY, Row, by_dataset
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -46,7 +46,7 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str, note: str) -> Pa
     for axis, (dataset, own) in zip(axes[0], groups.items(), strict=True):
         for method in LINES:
             _line(axis, own, method)
-        axis.set_title(DATASETS.get(dataset, dataset), fontsize=12, loc="left", fontweight="bold")
+        axis.set_title(dataset, fontsize=12, loc="left", fontweight="bold")
         titles = [row.title for row in own]
         axis.set_xticks(range(len(own)), titles, rotation=45 if sum(map(len, titles)) > UPRIGHT else 0, fontsize=9)
         axis.set_ylabel("test accuracy, %")

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.tables.matrix import AUTO, AVERAGE, DATASETS, JOINT, METHODS, NAIVE, RIVAL, Row, by_dataset, methods_of
+from benchmarks.tables.matrix import AUTO, AVERAGE, JOINT, METHODS, NAIVE, RIVAL, Row, by_dataset, methods_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -73,9 +73,8 @@ def draw_heat_map(rows: Sequence[Row], path: Path, *, title: str, note: str) -> 
         },
     )
     for pair, (dataset, own) in zip(axes, groups.items(), strict=True):
-        name = DATASETS.get(dataset, dataset)
         shown = _panel(pair[0], accuracies(own, methods), rows=own, columns=methods, limits=(0, 100))
-        pair[0].set_title(f"{name}: accuracy, %", fontsize=11.5, loc="left", fontweight="bold")
+        pair[0].set_title(f"{dataset}: accuracy, %", fontsize=11.5, loc="left", fontweight="bold")
         _label_rows(pair[0], own)
         if rivals:
             gained = _panel(pair[1], differences(own, rivals), rows=own, columns=rivals, limits=(-REACH, REACH))

@@ -36,21 +36,6 @@ METHODS = {
 }
 """Method -> heading, in the order of the columns; a method that is not here comes last, under its own name."""
 
-DATASETS = {
-    "digits": "Digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10_imagenet": "CIFAR-10 on ImageNet features",
-    "silhouettes": "Silhouettes",
-    "silhouettes_imagenet": "Silhouettes on ImageNet features",
-    "numerals": "Numerals",
-    "penbased": "Pen-based digits",
-    "letters": "Letters",
-    "satimage": "Satellite images",
-    "texture": "Textures",
-    "segment": "Segments",
-}
-"""A matrix's name of a data set -> what people read; one that is not here is called by its name."""
 AVERAGED = "training"  # the group whose rows the last one averages
 TOLERATED = 0.01  # by which auto may be worse than the same run without sleep where no harm is promised
 
@@ -60,7 +45,7 @@ class Row:
     """One regime on one data set, or the mean of several.
 
     Attributes:
-        dataset: The data set's name in the matrix.
+        dataset: The data set, as people read it.
         group: What the regime varies; "" for a mean.
         title: As people read it.
         finals: Method -> seed -> final accuracy, a fraction; a method that is part of the regime but has no run that is
@@ -106,8 +91,8 @@ def make_rows(matrix: Matrix, records: Iterable[Record]) -> list[Row]:
     for record in records:
         found.setdefault((record.config_name, record.strategy, record.hash), []).append(record)
     rows = []
-    for dataset in dict.fromkeys(cell.dataset for cell in matrix.cells):
-        own = [_row(cell, found) for cell in matrix.cells if cell.dataset == dataset]
+    for title in dict.fromkeys(cell.title for cell in matrix.cells):
+        own = [_row(cell, found) for cell in matrix.cells if cell.title == title]
         averaged = [row for row in own if row.group == AVERAGED]
         rows += own + ([mean_row(averaged)] if len(averaged) > 1 else [])
     return rows
@@ -129,7 +114,7 @@ def _row(cell: Cell, found: dict[tuple[str, str, str], list[Record]]) -> Row:
     train = sum(seconds.train for seconds in slept)
     asleep = sum(seconds.sleep for seconds in slept) / train if train else None
     regime = cell.regime
-    return Row(cell.dataset, regime.group, regime.title, finals, no_harm=regime.no_harm, lost=lost, asleep=asleep)
+    return Row(cell.title, regime.group, regime.title, finals, no_harm=regime.no_harm, lost=lost, asleep=asleep)
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
@@ -211,7 +196,7 @@ def make_tables(matrix: Matrix, rows: Sequence[Row], *, width: int = 80) -> list
     tables = []
     shown = columns(rows)
     for dataset, own in by_dataset(rows).items():
-        title = f"{matrix.title}, {DATASETS.get(dataset, dataset)}: accuracy in percent after the last experience"
+        title = f"{matrix.title}, {dataset}: accuracy in percent after the last experience"
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         table.add_column("regime", no_wrap=True)
         cells = {heading: max(len(text(row)) for row in own) for heading, text in shown.items()}
@@ -263,7 +248,7 @@ def markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
     shown = columns(rows)
     lines = []
     for dataset, own in by_dataset(rows).items():
-        lines += [f"### {DATASETS.get(dataset, dataset)}", "", f"| regime | {' | '.join(shown)} |"]
+        lines += [f"### {dataset}", "", f"| regime | {' | '.join(shown)} |"]
         lines += [f"|---|{'---:|' * len(shown)}"]
         for i, row in enumerate(own):
             if row.group and (i == 0 or row.group != own[i - 1].group):

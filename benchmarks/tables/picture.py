@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data.dataset import dataset_title
+from benchmarks.data.sets import DATA_SETS, dataset_title
 from benchmarks.records.metrics import overall_accuracy
 from benchmarks.records.record import Record, reports_by_experience
 from benchmarks.tables.summary import group_strategies, sleep_label
@@ -24,7 +24,6 @@ from matplotlib.axes import Axes
 # Okabe & Ito's colours, told apart by colour-blind readers too; yellow is left out, it is pale on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#7F6A00", "#5E4FA2", "#8C564B", "#4D4D4D")
 OVERALL, JOINT, NIGHT = "#111111", "#666666", "#E8ECF4"
-TITLES = {"digits": "Split-digits", "mnist": "Split-MNIST", "fashion_mnist": "Split-Fashion-MNIST"}
 WIDTH_IN, DPI = 12.0, 150
 SOURCE = "Source"
 """Key of a PNG's text that holds the fingerprint of the records it shows."""
@@ -199,7 +198,7 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     stream = record.config["stream"]
     title = dataset_title(stream["dataset"], stream.get("folder"), stream.get("then"))
-    title = TITLES.get(title, title)
+    title = f"Split-{DATA_SETS[title].title}" if title in DATA_SETS else title
     figure.suptitle(
         f"{title}: {len(record.class_order)} classes in {len(record.n_test)} experiences, "
         f"{seeds} seed{'' if counts == [1] else 's'}",

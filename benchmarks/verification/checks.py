@@ -13,9 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmarks.configs.run import RunConfig, StreamConfig, resolve
-from benchmarks.data.originals import CIFAR10, CIFAR100, CUB200, TINY_IMAGENET
-from benchmarks.data.packages import PACKAGED
-from benchmarks.data.pixels import FASHION_MNIST, MNIST
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.records.record import Record, finite, leaves
 from benchmarks.streams.loading import check_dataset
 from benchmarks.streams.splitting import split_classes
@@ -29,19 +27,6 @@ from strategies import find_row
 HAS_NUMBERS = ("done", "diverged")  # the states of a run that measured something
 NEEDED_VERSIONS = ("python", "torch", "numpy", "numba", "avalanche-lib", "src-plugin")
 NEEDED_HARDWARE: dict[str, type] = {"cpu": str, "device": str, "cores": int, "threads": int}
-
-
-KNOWN_SETS: dict[str, tuple[int, int, tuple[str, ...]]] = {
-    "digits": (10, 450, tuple("0123456789")),
-    "mnist": (10, 10_000, MNIST.class_names),
-    "fashion_mnist": (10, 10_000, FASHION_MNIST.class_names),
-    "cifar10": (CIFAR10.n_classes, CIFAR10.n_test, CIFAR10.class_names),
-    "cifar100": (CIFAR100.n_classes, CIFAR100.n_test, CIFAR100.class_names),
-    "cub200": (CUB200.n_classes, CUB200.n_test, CUB200.class_names),
-    "tiny_imagenet": (TINY_IMAGENET.n_classes, TINY_IMAGENET.n_test, TINY_IMAGENET.class_names),
-    **{name: (len(data.class_names), data.n_test, data.class_names) for name, data in PACKAGED.items()},
-}
-"""What is known of data sets without reading them: classes, test images, names of classes (none: their files say)."""
 
 
 def check_record(path: Path) -> tuple[Record | None, list[Finding]]:
@@ -181,9 +166,9 @@ def _check_stream(record: Record, config: RunConfig) -> Iterator[Problem]:
         yield "experiences", given, "the names of the classes of each"
         return
     n_classes = _n_classes(stream, given)
-    known = KNOWN_SETS.get(stream.dataset)
-    if known is not None and n_classes != known[0]:
-        yield "experiences", f"of {n_classes} classes", f"{known[0]} classes, as {stream.dataset} has them"
+    known = DATA_SETS.get(stream.dataset)
+    if known is not None and n_classes != known.n_classes:
+        yield "experiences", f"of {n_classes} classes", f"{known.n_classes} classes, as {stream.dataset} has them"
         return
     try:
         classes = split_classes(stream, n_classes=n_classes, seed=record.seed)[: stream.first]
@@ -219,8 +204,8 @@ def _name_problems(
     sources = [stream.dataset, *stream.then] if stream.then else [stream.dataset] * len(classes)
     names: dict[tuple[str, int], str] = {}  # what a class is called must be the same whenever it comes
     for i, (source, labels, group) in enumerate(zip(sources, classes, given, strict=False)):
-        if source in KNOWN_SETS:
-            names |= {(source, label): name for label, name in enumerate(KNOWN_SETS[source][2])}
+        if source in DATA_SETS:
+            names |= {(source, label): name for label, name in enumerate(DATA_SETS[source].class_names)}
         wanted = [names.setdefault((source, label), name) for label, name in zip(labels, group, strict=True)]
         if list(group) != wanted:
             yield f"experiences[{i}]", group, f"{short(wanted)}, the names of its classes {short(list(labels))}"
@@ -244,8 +229,8 @@ def _column_problems(record: Record, config: RunConfig, classes: Sequence[Sequen
         and not (config.backbone and config.backbone.unreadable == "skip")
     ):
         sources = [stream.dataset, *(stream.then or ())] * (stream.permutations or 1)
-        n = sum(KNOWN_SETS[source][1] for source in sources if source in KNOWN_SETS)
-        if all(source in KNOWN_SETS for source in sources) and sum(n_test) != n:
+        n = sum(DATA_SETS[source].n_test for source in sources if source in DATA_SETS)
+        if all(source in DATA_SETS for source in sources) and sum(n_test) != n:
             yield "n_test", f"{sum(n_test)} in all", f"{n}, the test images there are"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.configs.run import RunConfig
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.pixels import load_digits
+from benchmarks.data.digits import load_digits
 from lab_samples import TINY
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmarks.__main__ import main
 from benchmarks.configs.backbone import BackboneConfig
-from benchmarks.data.image_sets import IMAGE_SETS, load_images
+from benchmarks.data.load import load_images
+from benchmarks.data.originals import LAYOUTS
 from benchmarks.features.dataset import on_features
 from benchmarks.records.record import Record, find_records
 from benchmarks.streams.loading import forget_loaded
@@ -247,7 +248,7 @@ def test_one_image_set_after_another_goes_through_the_same_backbone(
     for seed, name in enumerate(("cub200", "tiny_imagenet")):  # in their names, for both have 200 classes
         root = write_set(tmp_path / "data" / name, seed=seed)
         found = replace(load_images("image_folder", folder=[str(root)]), name=name)
-        monkeypatch.setitem(IMAGE_SETS, name, lambda found=found, **_: found)
+        monkeypatch.setitem(LAYOUTS, name, lambda *_, found=found, **__: found)
     backbone = {"name": "paper_vgg", "weights": "random", "image_size": 16, "precision": "single", "cached": cached}
     stream = {"dataset": "cub200", "then": ["tiny_imagenet"], "scale": "first"}
     config = write_config(tmp_path, stream=stream, backbone=backbone, strategies=["naive+src"])

@@ -154,7 +154,7 @@ MISTAKES = {
     ),
     "data set": (
         ("dataset: digits", "dataset: image_foldr, folder: [x]"),
-        "stream: dataset: unknown data set 'image_foldr'; did you mean 'image_folder'?",
+        "stream: dataset: unknown dataset 'image_foldr'; did you mean 'image_folder'?",
     ),
     "folder of a named set": (
         ("dataset: digits", "dataset: cifar10, folder: [x]"),

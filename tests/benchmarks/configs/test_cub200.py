@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.data import image_sets
-from benchmarks.data.originals import CUB200, load_cub200
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.records.record import Record, find_records
 from image_samples import as_folder, coded
 from places import CONFIGS
@@ -36,9 +34,8 @@ def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         files[f"images/{photo}"] = coded(i, mode="L" if i == 0 else "RGB", size=(50, 37), kind="JPEG")
     as_folder(tmp_path / "data" / "CUB_200_2011", files)
 
-    few = replace(CUB200, n_classes=N_CLASSES, n_train=N_CLASSES * N_TRAIN, n_test=N_CLASSES * N_TEST)
-    monkeypatch.setitem(image_sets.PUBLISHED, "cub200", few)
-    monkeypatch.setitem(image_sets.IMAGE_SETS, "cub200", partial(load_cub200, few))
+    few = replace(DATA_SETS["cub200"], n_classes=N_CLASSES, n_train=N_CLASSES * N_TRAIN, n_test=N_CLASSES * N_TEST)
+    monkeypatch.setitem(DATA_SETS, "cub200", few)
     return tmp_path / "data"
 
 

@@ -122,6 +122,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "strategy": (small_with(strategy="reply"), r"methods: unknown strategy 'reply'.*in regime 'slow' on digits"),
     "method twice": (small_with(methods=["naive", "naive"]), r"methods: one is named twice, in regime 'slow'"),
+    "title": (small(titles={"digit": "Digits"}), r"titles: unknown 'digit'; did you mean 'digits'"),
     "regime twice": (small_with(name="sgd"), r"two regimes are called 'sgd'"),
     "group": (small_with(group="trainin"), r"group: .*'training', 'one layer', 'streams' or .*in regime 'slow'"),
     "name": (small_with(name="a b"), r"name: .*in regime 'a b'"),
@@ -135,6 +136,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "regimes that are none": (small(regimes=["sgd"]), r"regimes: "),
     "no title": (small(name=None), r"name: "),
 }
+
+
+@pytest.mark.parametrize(
+    ("titles", "title"), [({}, "Digits"), ({"digits": "Numbers"}, "Numbers")], ids=["own", "given"]
+)
+def test_a_data_set_is_called_by_the_title_of_its_row_or_of_the_matrix(
+    titles: dict[str, str], title: str, tmp_path: Path
+) -> None:
+    cells = load_matrix(write_matrix_file(tmp_path, small(titles=titles))).cells
+    assert {cell.title for cell in cells} == {title}
 
 
 @pytest.mark.parametrize(("raw", "message"), REFUSED.values(), ids=REFUSED)

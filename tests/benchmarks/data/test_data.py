@@ -15,19 +15,12 @@ import pytest
 import torch
 from torchvision import datasets
 
-from benchmarks.data.dataset import Dataset, dataset_title
-from benchmarks.data.packages import PACKAGED
-from benchmarks.data.pixels import (
-    CLASS_SIZES,
-    DATASETS,
-    FASHION_MNIST,
-    MNIST,
-    IdxSource,
-    load_dataset,
-    load_digits,
-    load_idx,
-    read_idx,
-)
+from benchmarks.data.dataset import Dataset
+from benchmarks.data.digits import load_digits
+from benchmarks.data.idx import load_idx, read_idx
+from benchmarks.data.known import IdxFiles, KnownSet
+from benchmarks.data.load import load_dataset
+from benchmarks.data.sets import DATA_SETS, IMAGE_SETS, dataset_title
 from benchmarks.errors import DataError
 from src_plugin.errors import ConfigError
 
@@ -46,14 +39,13 @@ def idx(array: np.ndarray) -> bytes:
 
 DIGESTS = {name: hashlib.sha256(idx(array)).hexdigest() for name, array in ARRAYS.items()}
 ZIPPED = {name: gzip.compress(idx(array), mtime=0) for name, array in ARRAYS.items()}
-TINY = IdxSource(
+FILES = IdxFiles(
     folder="MNIST",
-    title="Tiny MNIST",
-    class_names=("a", "b", "c"),
     sha256=DIGESTS,
     md5={name: hashlib.md5(content).hexdigest() for name, content in ZIPPED.items()},
     mirrors=("http://nowhere.invalid/tiny/",),
 )
+TINY = KnownSet("Tiny MNIST", FILES, n_classes=3, n_train=6, n_test=3, sizes=(2, 2, 2), class_names=("a", "b", "c"))
 
 
 def fill(folder: Path, *, zipped: bool) -> None:
@@ -62,8 +54,8 @@ def fill(folder: Path, *, zipped: bool) -> None:
         (folder / (f"{name}.gz" if zipped else name)).write_bytes(ZIPPED[name] if zipped else idx(array))
 
 
-def load(root: Path, source: IdxSource = TINY) -> Dataset:
-    return load_idx(source, name="mnist", data_root=root, download=False)
+def load(root: Path, known: KnownSet = TINY) -> Dataset:
+    return load_idx(known, name="mnist", data_root=root, download=False)
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
@@ -98,7 +90,7 @@ def test_missing_files_are_named_with_the_places_and_both_cures(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_nothing_is_fetched_unless_asked_for(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.data.pixels._download", lambda *_: pytest.fail("downloaded without being asked"))
+    monkeypatch.setattr("benchmarks.data.idx._download", lambda *_, **__: pytest.fail("downloaded without being asked"))
     with pytest.raises(DataError, match="is not there"):
         load_dataset(name, data_root=tmp_path)
 
@@ -106,11 +98,11 @@ def test_nothing_is_fetched_unless_asked_for(tmp_path: Path, name: str, monkeypa
 def test_download_fetches_what_is_missing_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def fetch(source: IdxSource, folder: Path) -> None:
-        calls.append(source.title)
+    def fetch(source: IdxFiles, folder: Path, *, title: str) -> None:
+        calls.append(title)
         fill(folder, zipped=True)
 
-    monkeypatch.setattr("benchmarks.data.pixels._download", fetch)
+    monkeypatch.setattr("benchmarks.data.idx._download", fetch)
     for _ in range(2):
         load_idx(TINY, name="mnist", data_root=tmp_path, download=True)
     assert calls == ["Tiny MNIST"]
@@ -122,20 +114,23 @@ def test_files_are_fetched_from_the_first_mirror_that_has_them_and_only_those_th
     monkeypatch.setattr("benchmarks.data.fetch.time.sleep", lambda _: None)
     fill(tmp_path / "second", zipped=True)
     (tmp_path / "second/t10k-labels-idx1-ubyte.gz").unlink()
-    source = replace(TINY, mirrors=tuple(f"{(tmp_path / name).as_uri()}/" for name in ("first", "second")))
+    mirrors = tuple(f"{(tmp_path / name).as_uri()}/" for name in ("first", "second"))
+    known = replace(TINY, source=replace(FILES, mirrors=mirrors))
     folder = tmp_path / "data/MNIST/raw"
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte could not be .*, or copy .*first/t10k-\S+\.gz into "):
-        load_idx(source, name="mnist", data_root=tmp_path / "data", download=True)
+        load_idx(known, name="mnist", data_root=tmp_path / "data", download=True)
     there = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.gz")}
     assert sorted(there) == sorted(f"{name}.gz" for name in ARRAYS if name != "t10k-labels-idx1-ubyte")
     (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(ARRAYS["t10k-labels-idx1-ubyte"]))
-    data = load_idx(source, name="mnist", data_root=tmp_path / "data", download=True)
+    data = load_idx(known, name="mnist", data_root=tmp_path / "data", download=True)
     assert data.test_labels.tolist() == [2, 1, 0]
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*.gz")} == there
 
 
-@pytest.mark.parametrize("source", [MNIST, FASHION_MNIST], ids=lambda source: source.folder)
-def test_addresses_and_checksums_are_torchvisions(source: IdxSource) -> None:
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_addresses_and_checksums_are_torchvisions(name: str) -> None:
+    source = DATA_SETS[name].source
+    assert isinstance(source, IdxFiles)
     theirs = getattr(datasets, source.folder)
     assert list(source.mirrors) == theirs.mirrors
     assert {f"{file}.gz": md5 for file, md5 in source.md5.items()} == dict(theirs.resources)
@@ -169,16 +164,18 @@ def test_broken_files_are_named(tmp_path: Path, content: bytes, message: str) ->
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("source", [MNIST, FASHION_MNIST], ids=lambda source: source.title)
-def test_published_files_are_pinned(source: IdxSource) -> None:
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_published_files_are_pinned(name: str) -> None:
+    source = DATA_SETS[name].source
+    assert isinstance(source, IdxFiles)
     assert list(source.sha256) == list(ARRAYS)  # load_idx takes images and labels in this order
     assert all(len(digest) == 64 for digest in source.sha256.values())
-    assert len(source.class_names) == 10
+    assert len(DATA_SETS[name].class_names) == 10
 
 
 def test_gzipped_files_are_held_to_the_same_digest(tmp_path: Path) -> None:
     fill(tmp_path, zipped=True)
-    wrong = replace(TINY, sha256={**DIGESTS, "train-images-idx3-ubyte": "0" * 64})
+    wrong = replace(TINY, source=replace(FILES, sha256={**DIGESTS, "train-images-idx3-ubyte": "0" * 64}))
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is not the published"):
         load(tmp_path, wrong)
 
@@ -186,7 +183,6 @@ def test_gzipped_files_are_held_to_the_same_digest(tmp_path: Path) -> None:
 def test_an_unknown_dataset_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'fashion_mnist'"):
         load_dataset("fashon_mnist")
-    assert set(DATASETS) == {"digits", "mnist", "fashion_mnist", *PACKAGED}
 
 
 def test_digits_are_split_once_and_for_all_without_touching_global_generators() -> None:
@@ -215,11 +211,21 @@ def test_digits_keep_the_order_of_the_file() -> None:
 
 def test_the_sizes_of_classes_are_those_of_the_images() -> None:
     digits = load_dataset("digits")
-    assert tuple(digits.train_labels.bincount().tolist()) == CLASS_SIZES["digits"]
-    assert CLASS_SIZES.keys() == DATASETS.keys()
-    assert {name: sum(sizes) for name, sizes in CLASS_SIZES.items() if name not in {"digits", *PACKAGED}} == {
-        "mnist": 60_000,
-        "fashion_mnist": 60_000,
+    assert tuple(digits.train_labels.bincount().tolist()) == DATA_SETS["digits"].sizes
+    assert len(digits.test_labels) == DATA_SETS["digits"].n_test
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_what_is_known_of_a_set_agrees_with_itself(name: str) -> None:
+    known = DATA_SETS[name]
+    assert known.sizes is None or (len(known.sizes), sum(known.sizes)) == (known.n_classes, known.n_train)
+    assert len(set(known.class_names)) in (0, known.n_classes)
+    assert known.has_images == (name in IMAGE_SETS)
+
+
+def test_the_published_sizes_of_mnist() -> None:
+    assert {(DATA_SETS[name].n_train, DATA_SETS[name].n_test) for name in ("mnist", "fashion_mnist")} == {
+        (60_000, 10_000)
     }
 
 

@@ -18,27 +18,31 @@ from torchvision import datasets
 
 from benchmarks.data import originals
 from benchmarks.data.images import ImageSet
-from benchmarks.data.originals import (
-    CIFAR10,
-    CIFAR100,
-    CUB200,
-    TINY_IMAGENET,
-    Published,
-    load_cifar,
-    load_cub200,
-    load_tiny_imagenet,
-)
+from benchmarks.data.known import Archive, KnownSet, Original
+from benchmarks.data.load import load_images
+from benchmarks.data.originals import load_cifar, load_cub200, load_tiny_imagenet
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
 from image_samples import LAYOUTS, as_folder, as_zip, coded, needs_safe_tar, tree
 
 RNG = np.random.default_rng(0)
+CIFAR10, CUB200, TINY_IMAGENET = (DATA_SETS[name] for name in ("cifar10", "cub200", "tiny_imagenet"))
 TINY10 = replace(CIFAR10, n_classes=2, n_train=6, n_test=4, class_names=("cat", "dog"))
+
+
+def archive_of(known: KnownSet) -> Archive:
+    assert isinstance(known.source, Original)
+    return known.source.archive
+
+
+def with_md5(known: KnownSet, md5: str) -> KnownSet:
+    return replace(known, source=replace(known.source, archive=replace(archive_of(known), md5=md5)))
 
 
 # --- CIFAR ---------------------------------------------------------------------------------------------------------
 
 
-def cifar(root: Path, *, published: Published = TINY10, download: bool = False) -> ImageSet:
+def cifar(root: Path, *, published: KnownSet = TINY10, download: bool = False) -> ImageSet:
     return load_cifar(published, name="cifar10", data_root=root, download=download)
 
 
@@ -86,7 +90,7 @@ def test_the_official_archive_is_unpacked_where_it_lies(tmp_path: Path, batches:
         archive.add(lay(tmp_path / "elsewhere", batches), "cifar-10-batches-py")
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(file.getvalue())
     md5 = hashlib.md5(file.getvalue()).hexdigest()
-    images = cifar(tmp_path, published=replace(TINY10, archive=replace(TINY10.archive, md5=md5)))
+    images = cifar(tmp_path, published=with_md5(TINY10, md5))
     assert len(images.train) == 6
 
 
@@ -167,7 +171,7 @@ def test_nothing_there_names_places_and_cures(tmp_path: Path) -> None:
         str(tmp_path),
         "cifar-10-batches-py",
         "cifar10_train.zip with cifar10_test.zip",
-        CIFAR10.archive.url,
+        archive_of(CIFAR10).url,
         "--download",
         "copy cifar-10-python.tar.gz",
         "--data-root",
@@ -176,10 +180,12 @@ def test_nothing_there_names_places_and_cures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("published", "kind"), [(CIFAR10, datasets.CIFAR10), (CIFAR100, datasets.CIFAR100)], ids=["10", "100"]
+    ("published", "kind"),
+    [(CIFAR10, datasets.CIFAR10), (DATA_SETS["cifar100"], datasets.CIFAR100)],
+    ids=["10", "100"],
 )
-def test_address_and_checksum_are_torchvisions(published: Published, kind: Any) -> None:
-    archive = published.archive
+def test_address_and_checksum_are_torchvisions(published: KnownSet, kind: Any) -> None:
+    archive = archive_of(published)
     assert (archive.url, archive.file) == (kind.url, kind.filename)
     assert (archive.md5, archive.holds) == (kind.tgz_md5, kind.base_folder)
     assert len(set(published.class_names)) == published.n_classes
@@ -202,7 +208,7 @@ CUB_FILES = {
 @pytest.mark.parametrize("place", [".", "CUB_200_2011"])
 def test_cub_is_read_with_its_own_split(place: str, tmp_path: Path) -> None:
     as_folder(tmp_path / place, CUB_FILES)
-    images = load_cub200(BIRDS, data_root=tmp_path)
+    images = load_cub200(BIRDS, name="cub200", data_root=tmp_path)
     assert (images.name, images.class_names) == ("cub200", ("001.Black_footed_Albatross", "002.Laysan_Albatross"))
     assert [Path(images.train.where(i)).name for i in range(3)] == ["b.jpg", "c.jpg", "e.jpg"]
     assert images.train.labels.tolist() == [0, 1, 1]
@@ -215,7 +221,7 @@ def test_cub_is_read_with_its_own_split(place: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_fetched", [False, True], ids=["there", "fetched"])
 def test_the_archive_of_cub_is_unpacked(is_fetched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = tgz(as_folder(tmp_path / "made", CUB_FILES), "CUB_200_2011")
-    published = replace(BIRDS, archive=replace(BIRDS.archive, md5=hashlib.md5(content).hexdigest()))
+    published = with_md5(BIRDS, hashlib.md5(content).hexdigest())
 
     def put(archive: object, folder: Path) -> Path:
         (folder / "CUB_200_2011.tgz").write_bytes(content)
@@ -225,9 +231,9 @@ def test_the_archive_of_cub_is_unpacked(is_fetched: bool, tmp_path: Path, monkey
         monkeypatch.setattr(originals, "fetch", put)
     else:
         put(None, tmp_path)
-    assert len(load_cub200(published, data_root=tmp_path, download=is_fetched).train) == 3
+    assert len(load_cub200(published, name="cub200", data_root=tmp_path, download=is_fetched).train) == 3
     (tmp_path / "CUB_200_2011.tgz").unlink()
-    assert len(load_cub200(published, data_root=tmp_path).train) == 3
+    assert len(load_cub200(published, name="cub200", data_root=tmp_path).train) == 3
 
 
 def tgz(folder: Path, name: str) -> bytes:
@@ -262,7 +268,7 @@ def test_a_cub_that_is_not_whole_is_refused(change: dict[str, bytes | None], mes
     (tmp_path / "a.jpg").write_bytes(coded(kind="JPEG"))
     as_folder(tmp_path / "CUB_200_2011", files)
     with pytest.raises(DataError, match=message):
-        load_cub200(BIRDS, data_root=tmp_path)
+        load_cub200(BIRDS, name="cub200", data_root=tmp_path)
 
 
 # --- Tiny ImageNet ---------------------------------------------------------------------------------------------------
@@ -282,8 +288,8 @@ WRAPPED = {f"tiny-imagenet-200/{name}": content for name, content in TINY_FILES.
 
 def things(root: Path) -> ImageSet:
     path = root / "tiny-imagenet-200.zip"
-    md5 = hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else THINGS.archive.md5
-    return load_tiny_imagenet(replace(THINGS, archive=replace(THINGS.archive, md5=md5)), data_root=root)
+    md5 = hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else archive_of(THINGS).md5
+    return load_tiny_imagenet(with_md5(THINGS, md5), name="tiny_imagenet", data_root=root)
 
 
 @pytest.mark.parametrize("write", LAYOUTS.values(), ids=LAYOUTS)
@@ -320,18 +326,16 @@ def test_a_tiny_imagenet_that_is_not_whole_is_refused(
 def test_another_zip_of_that_name_is_refused(tmp_path: Path) -> None:
     as_zip(tmp_path / "tiny-imagenet-200.zip", WRAPPED)
     with pytest.raises(DataError, match=r"is not the published tiny-imagenet-200\.zip"):
-        load_tiny_imagenet(data_root=tmp_path)
+        load_tiny_imagenet(TINY_IMAGENET, name="tiny_imagenet", data_root=tmp_path)
 
 
 def test_tiny_imagenet_is_fetched_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(originals, "fetch", lambda archive, root: as_zip(root / archive.file, WRAPPED))
-    assert len(load_tiny_imagenet(THINGS, data_root=tmp_path, download=True).train) == 4
+    assert len(load_tiny_imagenet(THINGS, name="tiny_imagenet", data_root=tmp_path, download=True).train) == 4
 
 
-@pytest.mark.parametrize("load", [load_cub200, load_tiny_imagenet])
-def test_nothing_is_fetched_unless_asked_for(
-    load: Callable[..., ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", ["cub200", "tiny_imagenet"])
+def test_nothing_is_fetched_unless_asked_for(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(originals, "fetch", lambda *_: pytest.fail("fetched without being asked"))
     with pytest.raises(DataError, match=r"is not there; looked in .*--download.* or copy .* or give --data-root"):
-        load(data_root=tmp_path)
+        load_images(name, data_root=tmp_path)

@@ -22,14 +22,15 @@ import yaml
 from benchmarks.configs.files import load_config
 from benchmarks.configs.matrix import load_matrix
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.image_sets import load_images
-from benchmarks.data.packages import PACKAGED, PackagedSet, Wheel, load_from_package, main, scale, write_images
-from benchmarks.data.pixels import CLASS_SIZES, DATASETS, load_dataset
+from benchmarks.data.known import KnownSet, Packaged, Wheel
+from benchmarks.data.load import load_dataset, load_images
+from benchmarks.data.packages import main, scale, write_images
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
-from benchmarks.verification.checks import KNOWN_SETS
 from places import ROOT
 from src_plugin.errors import ConfigError
 
+PACKAGED = [name for name, known in DATA_SETS.items() if isinstance(known.source, Packaged)]
 SUITE = ROOT / "configs" / "unseen" / "unseen.yaml"
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 28, 28), dtype=np.uint8)
@@ -60,26 +61,36 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def pack(name: str, folder: Path, members: dict[str, bytes] | None = None) -> PackagedSet:
+def source_of(name: str) -> Packaged:
+    source = DATA_SETS[name].source
+    assert isinstance(source, Packaged)
+    return source
+
+
+def with_source(name: str, **changes: Any) -> KnownSet:
+    return replace(DATA_SETS[name], source=replace(source_of(name), **changes))
+
+
+def pack(name: str, folder: Path, members: dict[str, bytes] | None = None) -> KnownSet:
     """Write a wheel into a folder, and return the data set in it."""
     members = members or TINY[name]
     path = folder / f"{name}-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in members.items():
             archive.writestr(zipfile.ZipInfo(member), content)
-    return replace(
-        PACKAGED[name],
+    packed = with_source(
+        name,
         wheel=Wheel(f"{name}==1", path.name, sha256(path.read_bytes())),
         members={member: sha256(content) for member, content in members.items()},
-        class_names=PACKAGED[name].class_names[:3],
     )
+    return replace(packed, class_names=packed.class_names[:3])
 
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a tiny wheel of each kind, which the table asks for."""
     for name in TINY:
-        monkeypatch.setitem(PACKAGED, name, pack(name, tmp_path))
+        monkeypatch.setitem(DATA_SETS, name, pack(name, tmp_path))
     return tmp_path
 
 
@@ -110,7 +121,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return (pytest.fail, ("unpickled",))
 
     members = {"data.gz": gzip.compress(pickle.dumps([PIXELS, Bomb()])), "labels.gz": packed(LABELS)}
-    monkeypatch.setitem(PACKAGED, "silhouettes", pack("silhouettes", tmp_path, members))
+    monkeypatch.setitem(DATA_SETS, "silhouettes", pack("silhouettes", tmp_path, members))
     assert load_dataset("silhouettes", data_root=tmp_path).train_images.shape == (24, 1, 28, 28)
 
 
@@ -131,7 +142,7 @@ def test_columns_have_the_range_of_the_training_part(tiny: Path) -> None:
 
 
 def test_labels_belong_to_their_rows_in_the_order_of_the_file(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGED, "letters", replace(PACKAGED["letters"], largest=1.0))  # numbers as they are
+    monkeypatch.setitem(DATA_SETS, "letters", with_source("letters", largest=1.0))  # numbers as they are
     data = load_dataset("letters", data_root=tiny)
     train, test = ((images[:, 0] + 7).int().tolist() for images in (data.train_images, data.test_images))
     assert sorted(train + test) == list(range(30))
@@ -162,21 +173,21 @@ def test_a_missing_wheel_is_named_with_the_folder_and_both_cures(tmp_path: Path)
 
 
 def test_another_wheel_of_the_same_name_is_refused(tiny: Path) -> None:
-    path = tiny / PACKAGED["letters"].wheel.file
+    path = tiny / source_of("letters").wheel.file
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(DataError, match=r"letters-1-py3-none-any.whl is not the published wheel .* delete the wheel"):
         load_dataset("letters", data_root=tiny)
 
 
 def test_another_file_in_the_wheel_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PACKAGED, "letters", replace(PACKAGED["letters"], members={"letter.dat": "0" * 64}))
+    monkeypatch.setitem(DATA_SETS, "letters", with_source("letters", members={"letter.dat": "0" * 64}))
     with pytest.raises(DataError, match=r"letter\.dat in .* is not the published file of Letters: .* expected 000"):
         load_dataset("letters", data_root=tiny)
 
 
 def test_pip_fetches_a_wheel_that_is_not_there_and_only_then(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = []
-    path = tiny / PACKAGED["letters"].wheel.file
+    path = tiny / source_of("letters").wheel.file
     content = path.read_bytes()
 
     def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
@@ -206,7 +217,7 @@ def test_a_pip_that_cannot_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_images_of_a_zip_are_those_of_the_package(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["silhouettes", str(tiny)])
     assert capsys.readouterr().out == f"{tiny / 'silhouettes.zip'}\n"
-    data = load_from_package("silhouettes", data_root=tiny)
+    data = load_dataset("silhouettes", data_root=tiny)
     images = load_images("image_folder", data_root=tiny, folder=["silhouettes.zip"])
     assert images.class_names == data.class_names  # in alphabetical order, as labels of a folder are
     with zipfile.ZipFile(tiny / "silhouettes.zip") as archive:
@@ -230,20 +241,17 @@ def test_pixels_of_a_zip_are_exact(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_what_is_known_beforehand_agrees(name: str) -> None:
-    packaged, sizes = PACKAGED[name], CLASS_SIZES[name]
-    assert name in DATASETS
-    assert len(sizes) == len(packaged.class_names)
-    n = sum(sizes) + packaged.n_test
-    assert packaged.n_test == math.ceil(0.2 * n)  # as scikit-learn rounds
-    assert KNOWN_SETS[name] == (len(sizes), packaged.n_test, packaged.class_names)
+    known = DATA_SETS[name]
+    assert known.n_classes == len(known.class_names)
+    assert known.n_test == math.ceil(0.2 * (known.n_train + known.n_test))  # as scikit-learn rounds
 
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_page_has_hashes_and_sizes(name: str) -> None:
     page = (ROOT / "docs" / "unseen.md").read_text("utf-8")
-    packaged = PACKAGED[name]
+    known, packaged = DATA_SETS[name], source_of(name)
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
-    assert f"| {sum(CLASS_SIZES[name]):,} + {packaged.n_test:,} |" in rows[0]
+    assert f"| {known.n_train:,} + {known.n_test:,} |" in rows[0]
     assert packaged.wheel.sha256 in page
     assert packaged.wheel.requirement in page
     for member, digest in packaged.members.items():
@@ -275,7 +283,7 @@ def test_the_suite_trains_by_its_rule() -> None:
     assert {cell.config.stream.dataset for cell in cells} == {*PACKAGED, "image_folder"}
     for cell in cells:
         stream, training = cell.config.stream, cell.config.training
-        sizes = CLASS_SIZES["silhouettes" if stream.dataset == "image_folder" else stream.dataset]
+        sizes = DATA_SETS["silhouettes" if stream.dataset == "image_folder" else stream.dataset].sizes or ()
         groups = stream.classes_per_experience or [len(sizes) // stream.n_experiences] * stream.n_experiences
         assert stream.class_order == "seeded"
         assert sum(groups) == len(sizes)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.data.image_sets import IMAGE_SETS, load_images
+from benchmarks.data.load import load_images
+from benchmarks.data.sets import IMAGE_SETS
 from benchmarks.errors import DataError
 from benchmarks.features.vgg import PaperVGG
 from benchmarks.pretrain.config import load_pretrain_config

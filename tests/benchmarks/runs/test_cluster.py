@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.__main__ import _parser, main
+from benchmarks.__main__ import main, parse
 from benchmarks.configs.files import load_config
 from benchmarks.errors import ClusterError, WorkerError
 from benchmarks.records.environment import ROOT, versions
@@ -251,7 +251,7 @@ def test_the_slurm_file_asks_the_laboratory_for_one_seed_per_task(tmp_path: Path
         said = subprocess.run(["bash", str(SBATCH), *more], env=task, capture_output=True, text=True, check=True)
         dash_m, module, *arguments = said.stdout.splitlines()
         assert (dash_m, module) == ("-m", "benchmarks")
-        return _parser().parse_args(arguments)
+        return parse(arguments)
 
     options = asked()
     assert (options.command, options.configs) == ("run", [Path("configs/split_digits.yaml")])

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from benchmarks.configs.matrix import Matrix, load_matrix
 from benchmarks.configs.run import RunConfig
-from benchmarks.data.pixels import DATASETS, load_dataset
+from benchmarks.data.known import Installed
+from benchmarks.data.load import load_dataset
+from benchmarks.data.sets import DATA_SETS
 from benchmarks.records.record import Record, find_records, write_record
 from benchmarks.runs import checkpoint, runner, suite
 from benchmarks.runs.suite import by_seed, expected_seconds, plan, plan_matrix, run_suite
@@ -94,7 +96,7 @@ def test_what_fails_does_not_stop_the_other_configs(tmp_path: Path, console: Con
 def test_data_sets_that_follow_are_loaded_too(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load_upside_down(**_: Any) -> Any:
+    def load_upside_down() -> Any:
         digits = load_dataset("digits")
         return replace(
             digits,
@@ -103,7 +105,8 @@ def test_data_sets_that_follow_are_loaded_too(
             test_images=digits.test_images.flip(1),
         )
 
-    monkeypatch.setitem(DATASETS, "upside_down", load_upside_down)
+    upside_down = replace(DATA_SETS["digits"], source=Installed(load_upside_down))
+    monkeypatch.setitem(DATA_SETS, "upside_down", upside_down)
     raw = {**SHORT, "stream": {"dataset": "digits", "then": ["upside_down"], "samples_per_experience": 150}}
     jobs = plan(RunConfig.model_validate(raw), strategies=["naive"], seeds=[0], out=tmp_path)
     (record,) = run_suite(jobs, console=console, threads=1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.configs.run import RunConfig
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.images import ImageSet
-from benchmarks.data.pixels import load_dataset
+from benchmarks.data.load import load_dataset
 from benchmarks.errors import DataError
 from benchmarks.features import dataset
 from benchmarks.runs.suite import plan, run_suite

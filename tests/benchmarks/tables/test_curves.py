@@ -14,11 +14,11 @@ from benchmarks.tables.curves import draw_curves
 from benchmarks.tables.matrix import Row
 
 ROWS = [
-    Row("mnist", "underneath", "1 %", {"naive": {0: 0.2, 1: 0.4}, "naive+src": {0: 0.6, 1: 0.5}}),
-    Row("mnist", "underneath", "2 %", {"naive": {0: 0.5}, "naive+src": {}}),
-    Row("mnist", "underneath", "3 %", {"naive": {0: 0.7}, "naive+src": {0: 0.9}}),
-    Row("digits", "underneath", "1 %", {"naive": {0: 0.1}, "naive+only": {0: 0.3, 1: 0.4}}),
-    Row("fashion_mnist", "underneath", "1 %", {"naive": {}}),
+    Row("MNIST", "underneath", "1 %", {"naive": {0: 0.2, 1: 0.4}, "naive+src": {0: 0.6, 1: 0.5}}),
+    Row("MNIST", "underneath", "2 %", {"naive": {0: 0.5}, "naive+src": {}}),
+    Row("MNIST", "underneath", "3 %", {"naive": {0: 0.7}, "naive+src": {0: 0.9}}),
+    Row("Digits", "underneath", "1 %", {"naive": {0: 0.1}, "naive+only": {0: 0.3, 1: 0.4}}),
+    Row("Fashion-MNIST", "underneath", "1 %", {"naive": {}}),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from benchmarks.__main__ import _parser
+from benchmarks.__main__ import parse
 from benchmarks.configs.files import load_config
 from benchmarks.tracking.settings import WandbSettings, announce, check_sweep, sending, without_key
 from benchmarks.tracking.sync import log_record, sync
@@ -123,7 +123,7 @@ def test_the_commands_that_are_said_are_those_of_the_command_line(tmp_path: Path
     console = Console(file=io.StringIO(), width=40)
     announce(WandbSettings(mode="offline", dir=tmp_path), records=Path("my runs"), console=console)
     _, _, command = console.file.getvalue().partition("python -m benchmarks ")
-    options = _parser().parse_args(shlex.split(command))
+    options = parse(shlex.split(command))
     assert (options.command, options.folder, options.wandb) == ("wandb-sync", Path("my runs"), "online")
 
 
@@ -161,7 +161,7 @@ def test_the_sweep_sets_what_the_config_has() -> None:
     *command, last = sweep["command"]
     assert command[:5] == ["${env}", "${interpreter}", "-m", "benchmarks", "run"]
     assert last == "${args_no_hyphens}"  # wandb puts name=value there
-    options = _parser().parse_args([*command[4:], f"{name}={parameter['values'][0]}"])
+    options = parse([*command[4:], f"{name}={parameter['values'][0]}"])
     (path,) = options.configs
     config = load_config(ROOT / path, changes=options.changes)
     assert config.sleep.build().depth == parameter["values"][0]

@@ -66,7 +66,7 @@ def made(digits_once: Dataset) -> Record:
 
 @pytest.fixture(scope="module")
 def digits_once() -> Dataset:
-    from benchmarks.data.pixels import load_digits
+    from benchmarks.data.digits import load_digits
 
     return load_digits()
 

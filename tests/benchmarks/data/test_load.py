@@ -1,4 +1,4 @@
-"""IMAGE_SETS: every set by its name; greyscale among colour is told once."""
+"""Image sets: every set by its name; greyscale among colour is told once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.data.image_sets import IMAGE_SETS, load_images, tell_of_greyscale
+from benchmarks.data.images import tell_of_greyscale
+from benchmarks.data.load import load_images
+from benchmarks.data.sets import IMAGE_SETS
 from benchmarks.errors import DataError
 from image_samples import as_folder, as_zip, coded, tree
 from src_plugin.errors import ConfigError

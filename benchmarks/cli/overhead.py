@@ -1,0 +1,42 @@
+"""Time what a suite costs beyond training and sleep."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+
+from benchmarks.configs.files import load_config
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of the command."""
+    parser.add_argument("config", type=Path, nargs="?", default=Path("configs/split_digits.yaml"))
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data set's files")
+    parser.add_argument("--repeats", type=int, default=3, help="turns, of which the median counts (default: 3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+
+
+def main(options: argparse.Namespace, console: Console) -> int:
+    """Print the table, and whether the wanted share is reached."""
+    config = load_config(options.config)
+
+    import torch
+
+    from benchmarks.speed.overhead import WANTED, make_table, measure
+    from benchmarks.streams.loading import Places
+
+    torch.set_num_threads(options.threads)
+    places = Places(data_roots=(options.data_root,)) if options.data_root else Places()
+    turns = measure(config, places=places, repeats=max(1, options.repeats))
+    console.print(make_table(turns))
+    own, over = (100 * median(getattr(turn, name) for turn in turns) for name in ("own", "over_plain"))
+    verdict = "reached" if own < 100 * WANTED else "missed"
+    console.print(
+        f"The suite adds {own:+.1f} % to a measured run (wanted: below {100 * WANTED:.0f}; {verdict}); with all of its "
+        f"measuring it takes {over:+.1f} % of plain training and sleep.",
+        highlight=False,
+    )
+    return 0
