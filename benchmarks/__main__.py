@@ -74,12 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def told_of_warning(
-    message: Warning | str, kind: type[Warning], file: str, line_number: int, line: str | None = None
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Return what is printed of a warning: of one that the laboratory has for its user the words, no line of code."""
-    if kind is UserWarning and Path(file).is_relative_to(Path(__file__).parent):
+    if category is UserWarning and Path(filename).is_relative_to(Path(__file__).parent):
         return f"warning: {message}\n"
-    return _WITH_LINE(message, kind, file, line_number, line)
+    return _WITH_LINE(message, category, filename, lineno, line)
 
 
 _WITH_LINE = warnings.formatwarning

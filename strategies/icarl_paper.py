@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head.find import find_head, named_head
-from src_plugin.plugin import head_inputs
+from src_plugin.head.watch import head_inputs
 from strategies.herding import HerdingPlugin, NearestMean, Teacher, icarl_with
 from strategies.setup import TrainingSetup
 

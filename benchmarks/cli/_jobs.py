@@ -14,7 +14,7 @@ from benchmarks.configs.checks import check_names
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
     from benchmarks.records.record import Record
-    from benchmarks.runs.suite import Job
+    from benchmarks.runs.attempt import Job
 
 
 def check(config: RunConfig, strategies: Sequence[str], options: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
     image = None
     if options.data_root is not None:
         images = load_dataset("mnist", data_root=options.data_root).train_images
-        image = images.mean(dim=0).double().reshape(28, 28).numpy()
+        image = images[:].mean(dim=0).double().reshape(28, 28).numpy()
     if options.before is not None:
         BACKENDS["before"] = load_backend(options.before)
     result = measure(

@@ -18,6 +18,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,23 +29,23 @@ from benchmarks.data.known import KnownSet, Packaged, Wheel
 from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
 
-Reader = Callable[[Sequence[bytes], tuple[str, ...]], tuple[NDArray, NDArray]]
+Reader = Callable[[Sequence[bytes], tuple[str, ...]], tuple[NDArray[Any], NDArray[Any]]]
 
 
-def read_table(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+def read_table(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read lines of numbers with the name of the class at their end, as KEEL writes them."""
     rows = [line.split(",") for line in contents[0].decode("ascii").splitlines() if line.strip()]
     inputs = np.array([[float(value) for value in row[:-1]] for row in rows])
     return inputs, np.array([class_names.index(row[-1].strip()) for row in rows])
 
 
-def read_numerals(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+def read_numerals(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read a line of column numbers, then lines of 16 x 15 pixels and a label."""
     table = np.loadtxt(io.BytesIO(contents[0]), delimiter=",", skiprows=1)
     return table[:, :-1].reshape(-1, 1, 16, 15), table[:, -1].astype(int)
 
 
-def read_silhouettes(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
+def read_silhouettes(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Read 28 x 28 pixels and labels, each the data of one gzipped and pickled array."""
     pixels, labels = (_bytes_of_array(packed) for packed in contents)
     return np.frombuffer(pixels, np.uint8).reshape(-1, 1, 28, 28), np.frombuffer(labels, "<i8")
@@ -94,7 +95,7 @@ def load_packaged(known: KnownSet, *, name: str, data_root: Path | None = None, 
     )
 
 
-def scale(train: NDArray, test: NDArray, *, largest: float | None) -> tuple[NDArray, NDArray]:
+def scale(train: NDArray[Any], test: NDArray[Any], *, largest: float | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return inputs in [0, 1], divided by `largest`, or without it column by column; a constant column becomes 0."""
     if largest is not None:
         return train / largest, test / largest
@@ -170,9 +171,9 @@ def write_images(data: Dataset, path: Path) -> None:
     splits = {"train": (data.train_images, data.train_labels), "test": (data.test_images, data.test_labels)}
     with zipfile.ZipFile(path, "w") as archive:
         for split, (images, labels) in splits.items():
-            for i, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            for i, label in enumerate(labels.tolist()):
                 png = io.BytesIO()
-                Image.fromarray((image[0] * 255).round().byte().numpy()).save(png, format="PNG")
+                Image.fromarray((images[i][0] * 255).round().byte().numpy()).save(png, format="PNG")
                 member = zipfile.ZipInfo(f"{split}/{data.class_names[label]}/{i:05}.png")  # dated 1980, always
                 archive.writestr(member, png.getvalue())
 

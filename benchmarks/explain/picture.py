@@ -16,6 +16,7 @@ from benchmarks.explain.tables import describe, differences
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -49,14 +50,14 @@ def draw_nights(records: Sequence[Told], path: Path) -> list[Path]:
     return drawn
 
 
-def _finish(figure: plt.Figure, groups: dict[str, list[Told]], path: Path) -> list[Path]:
+def _finish(figure: Figure, groups: dict[str, list[Told]], path: Path) -> list[Path]:
     note = fill(describe(groups, where="Dots and lines"), int(CHARACTERS_PER_IN * figure.get_figwidth()))
     figure.suptitle("What may stand in the place of a simulated sleep", fontsize=14, x=0.01, ha="left")
     figure.supxlabel(note, fontsize=8, color=INK, x=0.01, ha="left")
     return save(figure, path)
 
 
-def save(figure: plt.Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as PNG and as SVG, without dates, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)

@@ -49,7 +49,8 @@ def config_of(setting: dict[str, Any], mean: NDArray[np.float64]) -> SleepConfig
     """Return the sleep of a setting for a mean input; the share of inputs that may spike is not bounded."""
     usual = SleepConfig(engine="simulated")
     factor = POTENTIATION[setting["potentiation"]]
-    up = usual.depression if factor is None else tuple(factor * one for one in usual.potentiation)
+    first, between, output = usual.potentiation
+    up = usual.depression if factor is None else (factor * first, factor * between, factor * output)
     return replace(
         usual,
         max_rate=setting["spikes"] / (2.0 * usual.dt * float(mean.sum())),
@@ -75,7 +76,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
     nights: list[Night] = []
     learn(config, seed=seed, data=data, show=lambda night, *_: nights.append(night))
     name, is_clean = commit()
-    return finite(
+    found: dict[str, Any] = finite(
         {
             "schema": 1,
             "config_name": config.name,
@@ -89,6 +90,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
             "hardware": hardware("cpu"),
         }
     )
+    return found
 
 
 def compare(night: Night, config: SleepConfig) -> dict[str, Any]:

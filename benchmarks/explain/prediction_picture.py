@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
+from matplotlib import pyplot as plt
 
 from benchmarks.explain.picture import (
     CHARACTERS_PER_IN,
@@ -16,7 +17,6 @@ from benchmarks.explain.picture import (
     LAYERS,
     MARKERS,
     kind_of,
-    plt,
     save,
 )
 from benchmarks.explain.predicting import exponent_of

@@ -114,7 +114,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
 
     stream = learn(config, seed=seed, data=data, show=show)
     name, is_clean = commit()
-    return finite(
+    found: dict[str, Any] = finite(
         {
             "schema": 1,
             "config_name": config.name,
@@ -131,6 +131,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
             "hardware": hardware("cpu"),
         }
     )
+    return found
 
 
 def _accuracy_after(i: int, stream: Stream, strategy: Any, night: Night) -> Callable[[HeadState], float]:

@@ -106,7 +106,8 @@ def _per_impulse(weight: Array, p: Array) -> Array:
     z = mean / np.maximum(spread, np.finfo(np.float64).tiny)
     density = np.exp(-0.5 * np.square(z)) / np.sqrt(2.0 * np.pi)
     upward = mean * ndtr(z) + spread * density
-    return np.divide(ndtr(z), upward, out=np.zeros_like(mean), where=upward > 0)
+    rates: Array = np.divide(ndtr(z), upward, out=np.zeros_like(mean), where=upward > 0)
+    return rates
 
 
 def mean_field(

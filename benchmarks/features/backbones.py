@@ -286,7 +286,7 @@ def _count_features(module: Frozen, transform: Callable[[Image.Image], Tensor], 
             "backbone.name"
         )
     check_features(features, where=config.name)
-    return features.shape[1]
+    return int(features.shape[1])
 
 
 def _version(package: str) -> str:

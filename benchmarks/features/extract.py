@@ -234,7 +234,7 @@ class _Store:
         """Return what provenance.json says; written if it is not there."""
         path = self.folder / "provenance.json"
         try:
-            story = json.loads(path.read_text(encoding="utf-8"))
+            story: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if story["key"] == self.folder.name and story["numbers"] == self._numbers:
                 return story
             problem = "is of other features"

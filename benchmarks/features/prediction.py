@@ -93,7 +93,8 @@ class Extraction(LightningModule):
         """Return features, shape (readable images, n_features)."""
         if not len(batch.pixels):
             return torch.empty(0, self._n_features)
-        return self.network(batch.pixels)
+        features: Tensor = self.network(batch.pixels)
+        return features
 
 
 class ShardWriter(BasePredictionWriter):
@@ -113,7 +114,7 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self,
         trainer: Trainer,
-        pl_module: Extraction,
+        pl_module: LightningModule,
         prediction: Tensor,
         batch_indices: Sequence[int] | None,
         batch: Batch,
@@ -123,6 +124,7 @@ class ShardWriter(BasePredictionWriter):
         """Take the features of one batch."""
         if trainer.received_sigterm:  # which Lightning notes and, while predicting, does not heed
             raise SystemExit(TERMINATED)
+        assert isinstance(pl_module, Extraction)
         part, numbers = pl_module.parts[dataloader_idx], list(batch_indices or ())
         check_batch(part, numbers, batch, prediction, refuse=self._refuse)
         self._skipped += [Skipped(image=numbers[place], why=why.removesuffix(CURE)) for place, why in batch.unreadable]
@@ -248,7 +250,7 @@ def started_together(*, n_devices: int, n_nodes: int) -> bool:
 
 def is_first_rank() -> bool:
     """Say whether this process is the first of those that Lightning, SLURM or torchrun started together."""
-    return rank_zero_only.rank in (None, 0)
+    return getattr(rank_zero_only, "rank", None) in (None, 0)
 
 
 def _devices(device: str, *, n_devices: int, n_nodes: int) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class PaperVGG(nn.Module):
             images: float32 in [0, 1], shape (n, 3, image_size, image_size).
         """
         centred = (images - 0.5) * 4.0  # about unit variance: the pixels of photographs spread by 0.25
-        return self.blocks(centred).flatten(1)
+        features: Tensor = self.blocks(centred).flatten(1)
+        return features
 
 
 class VGGClassifier(nn.Module):
@@ -85,13 +86,15 @@ class VGGClassifier(nn.Module):
         layers: list[nn.Module] = []
         for n_pre, n_post in pairwise([trunk.n_features, *HIDDEN]):
             layers += [nn.Linear(n_pre, n_post), nn.ReLU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*layers, nn.Linear(HIDDEN[-1], n_classes))
+        output = nn.Linear(HIDDEN[-1], n_classes)
+        self.head = nn.Sequential(*layers, output)
         init_for_relu(self.head)
-        nn.init.zeros_(self.head[-1].weight)  # at first all classes are equally likely, and no step is too large
+        nn.init.zeros_(output.weight)  # at first all classes are equally likely, and no step is too large
 
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores, shape (n, n_classes), of images as `PaperVGG` takes them."""
-        return self.head(self.trunk(images))
+        scores: Tensor = self.head(self.trunk(images))
+        return scores
 
 
 def init_for_relu(module: nn.Module) -> None:

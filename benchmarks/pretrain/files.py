@@ -82,7 +82,7 @@ def is_done(folder: Path, data: ImageDataModule) -> bool:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         of = {**found["config"], "images": found["images"]["sha256"]}
-        is_whole = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() == found["weights_sha256"]
+        is_whole: bool = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() == found["weights_sha256"]
     except FileNotFoundError:
         return False
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.features.prediction import is_first_rank
 from benchmarks.pretrain.config import PretrainConfig
 from benchmarks.records.record import config_hash
 from benchmarks.tracking.settings import WandbSettings, discretion, load_wandb, quiet, without_key
@@ -17,7 +18,6 @@ from src_plugin.errors import warn_user
 
 try:
     from pytorch_lightning.loggers import WandbLogger
-    from pytorch_lightning.utilities import rank_zero_only
 except ImportError as error:
     raise ImportError("pretraining needs the 'lightning' extra: pip install 'src-plugin[lightning]'") from error
 
@@ -44,7 +44,7 @@ def mirror(settings: WandbSettings, config: PretrainConfig, *, folder: Path) -> 
         ConfigError: See `WandbSettings.decided`.
     """
     settings = settings.decided(beside=folder)
-    if settings.mode == "disabled" or rank_zero_only.rank not in (None, 0):
+    if settings.mode == "disabled" or not is_first_rank():
         yield None
         return
     assert settings.dir is not None

@@ -20,6 +20,7 @@ from benchmarks.pretrain.data import ImageDataModule, seed_of
 try:
     from pytorch_lightning import LightningModule, Trainer
     from pytorch_lightning.callbacks import Timer
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
     from torchmetrics import MeanMetric
 except ImportError as error:
     raise ImportError("pretraining needs the 'lightning' extra: pip install 'src-plugin[lightning]'") from error
@@ -106,9 +107,10 @@ class VGGModule(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Return class scores, shape (n, n_classes)."""
         assert self.classifier is not None
-        return self.classifier(images)
+        scores: Tensor = self.classifier(images)
+        return scores
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return SGD and its schedule, which is followed step by step."""
         config, n_steps = self.config, self._data.n_steps * self.config.epochs
         optimizer = torch.optim.SGD(

@@ -58,7 +58,7 @@ def _percent(field: str, title: str) -> alt.Y:
     return alt.Y(field, title=title, scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
 
 
-def _scatter(field: str, x: alt.X) -> alt.LayerChart:
+def _scatter(field: str, x: alt.X) -> alt.LayerChart | alt.FacetChart:
     """Return accuracy against a field: a point per row with its interval, joined to the same strategy without sleep."""
     data = alt.Chart(alt.NamedData("rows")).transform_filter(f"isValid(datum.{field}) && isValid(datum.mean)")
     joint = alt.Chart(alt.NamedData("rows")).transform_filter(f"datum.strategy == '{JOINT}' && isValid(datum.mean)")
@@ -92,7 +92,7 @@ def _scatter(field: str, x: alt.X) -> alt.LayerChart:
     return alt.layer(bound, bound_label, links, whiskers, points, ring, right, left).add_params(CHOSEN)
 
 
-def _seen() -> alt.LayerChart:
+def _seen() -> alt.LayerChart | alt.FacetChart:
     """Return the accuracy on the classes seen so far after each experience: a line per strategy, the chosen above."""
     data = alt.Chart(alt.NamedData("seen"))
     chosen = data.transform_filter("datum.id == chosen")
@@ -106,7 +106,7 @@ def _seen() -> alt.LayerChart:
     return alt.layer(others, band, line, dots).add_params(CHOSEN)
 
 
-def _phases() -> alt.LayerChart:
+def _phases() -> alt.LayerChart | alt.FacetChart:
     """Return the accuracy on each experience after each training and sleep of the chosen strategy."""
     data = alt.Chart(alt.NamedData("phases")).transform_filter("datum.id == chosen")
     each = data.transform_filter("datum.experience > 0")

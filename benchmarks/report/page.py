@@ -69,7 +69,7 @@ class _Site:
         for name in ASSETS:
             _write(self.folder / "assets" / name, (TEMPLATES / name).read_text(encoding="utf-8"))
         lite = ".".join(SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-        _write(self.folder / "assets/vega.js", vl_convert.javascript_bundle(vl_version=lite))
+        _write(self.folder / "assets/vega.js", vl_convert.javascript_bundle(vl_version=lite))  # type: ignore[call-arg] # the stub misses a default
         specs = json.dumps(chart_specs(), separators=(",", ":"), sort_keys=True)
         _write(self.folder / "assets/charts.js", f"window.charts = {specs};\n")
 

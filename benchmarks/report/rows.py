@@ -272,7 +272,8 @@ def mean_matrix(matrices: Sequence[Sequence[Sequence[float]]]) -> Matrix | None:
     """Return the mean of matrices; None without one, or if their shapes differ."""
     if not matrices or len({(len(m), *map(len, m)) for m in matrices}) > 1 or not matrices[0]:
         return None
-    return np.mean(np.asarray(matrices, dtype=np.float64), axis=0).tolist()
+    mean: Matrix = np.mean(np.asarray(matrices, dtype=np.float64), axis=0).tolist()
+    return mean
 
 
 def _variant(record: Record, records: Sequence[Record]) -> str:

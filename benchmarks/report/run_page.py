@@ -79,7 +79,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         "forgetting": forgetting(matrix) if matrix else None,
         "backward transfer": backward_transfer(matrix) if matrix else None,
     }
-    facts = [("status", record.status)]
+    facts: list[tuple[str, str]] = [("status", record.status)]
     if record.final_accuracy is not None:
         images = f"{sum(record.n_test):,} test images"
         facts.append(("final accuracy", f"{percent(record.final_accuracy)} % of {images} of all classes"))

@@ -34,10 +34,10 @@ def ray_pool(*, workers: int, options: dict[str, Any]) -> Pool:
     from ray.util.joblib import register_ray
     from ray.util.joblib.ray_backend import RayBackend
 
-    class TaskBackend(RayBackend):  # type: ignore[misc, valid-type]
+    class TaskBackend(RayBackend):
         supports_return_generator = True  # the answers of tasks come one by one
 
-        def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+        def configure(self, n_jobs: int = 1, parallel: Any = None, *_: Any, **__: Any) -> int:
             self.parallel = parallel
             self._pool = _Tasks(options)
             return n_jobs
@@ -68,7 +68,8 @@ def call(packed: bytes, folder: Path | None) -> bytes:
     quieten()
     if folder is not None:
         os.chdir(folder)
-    return cloudpickle.dumps(cloudpickle.loads(packed)())
+    answer: bytes = cloudpickle.dumps(cloudpickle.loads(packed)())
+    return answer
 
 
 class _Tasks:

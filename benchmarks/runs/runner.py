@@ -133,8 +133,9 @@ def run(
     now = now or _begin(_build(strategy, setup), stream)
     error = None
     n = len(stream.train_stream)
-    for facts in now.told if observe else ():
-        observe(**facts)
+    if observe:
+        for facts in now.told:
+            observe(**facts)
     for i in range(len(now.after), n):
         if watch:
             watch(i, n)

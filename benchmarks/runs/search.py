@@ -23,7 +23,8 @@ from rich.table import Table
 
 from benchmarks.configs.run import RunConfig
 from benchmarks.records.record import Record
-from benchmarks.runs.suite import Job, plan
+from benchmarks.runs.attempt import Job
+from benchmarks.runs.suite import plan
 from benchmarks.tables.summary import percent
 from src_plugin.errors import ConfigError
 from strategies import find_row

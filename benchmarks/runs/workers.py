@@ -97,10 +97,10 @@ def run_in_processes(
         message = f"a worker process ended without an answer ({type(error).__name__}); what was being done goes on"
         console.print(message, style="yellow", soft_wrap=True, highlight=False)
     for job in list(left):
-        answer = finished(job)
-        if answer is not None:
+        done = finished(job)
+        if done is not None:
             del left[job]
-            yield job, answer
+            yield job, done
     try:
         yield from _run_in_pool(list(left), work, pool)
     except pool.deaths as error:

@@ -43,8 +43,9 @@ WANTED_RATIO = 100
 def synthetic_mean_image() -> NDArray[np.float64]:
     """Return a centred blob, (28, 28), with the mean (0.13) and about the peak (0.6) of MNIST's mean image."""
     distance = np.hypot(*(np.indices((28, 28)) - 13.5))
-    blob = np.exp(-0.5 * (distance / 5.2) ** 2)
-    return blob * (0.13 / blob.mean())
+    blob: NDArray[np.float64] = np.exp(-0.5 * (distance / 5.2) ** 2)
+    blob *= 0.13 / blob.mean()
+    return blob
 
 
 def measure(

@@ -95,7 +95,7 @@ def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
     """Train with sleep, by Avalanche and SRCPlugin alone."""
     parts = []
     for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
-        part = TensorDataset(images, labels)
+        part = TensorDataset(images[:], labels)
         part.targets = labels.tolist()  # type: ignore[attr-defined]
         parts.append(part)
     n = config.stream.n_experiences

@@ -220,12 +220,12 @@ class RunLog:
 
     def _begin(self, given: Mapping[str, Any]) -> None:
         wandb, settings = load_wandb(), self._settings
-        settings.dir.mkdir(parents=True, exist_ok=True)
+        settings.folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             mode=settings.mode,
             project=settings.project,
             entity=settings.entity,
-            dir=str(settings.dir),
+            dir=str(settings.folder),
             reinit="create_new",  # leaves other runs of this process alone
             settings=quiet(settings, finish_timeout_raises=True),
             **given,
@@ -264,7 +264,7 @@ class RunLog:
 
     def _try(self, what: str, act: Callable[[], None]) -> None:
         """Do something with W&B; at its first failure warn, and go on without."""
-        with discretion(self._settings.dir):
+        with discretion(self._settings.folder):
             try:
                 act()
             except Exception as problem:
@@ -279,12 +279,17 @@ class RunLog:
 
 def _place(record: Record, settings: WandbSettings) -> tuple[Path, str, str]:
     """Return the file of marks of a run, the mark for these settings, and what it says of this very record."""
-    facts = {"config_name": record.config_name, "strategy": record.strategy, "seed": record.seed}
-    id = run_id(hash8=record.hash, commit=record.commit, **facts)
+    id = run_id(
+        hash8=record.hash,
+        commit=record.commit,
+        config_name=record.config_name,
+        strategy=record.strategy,
+        seed=record.seed,
+    )
     target = f"{settings.mode} {settings.entity or ''}/{settings.project}"
     text = json.dumps(record.model_dump(by_alias=True), sort_keys=True)  # sorted, as a record that was read is
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return settings.dir / "wandb" / "mirrored" / f"{id}.json", target, digest
+    return settings.folder / "wandb" / "mirrored" / f"{id}.json", target, digest
 
 
 def is_mirrored(record: Record, settings: WandbSettings) -> bool:

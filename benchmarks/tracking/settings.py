@@ -40,6 +40,12 @@ class WandbSettings(Section):
     init_timeout: float = Field(default=30.0, gt=0)
     finish_timeout: float = Field(default=60.0, gt=0)
 
+    @property
+    def folder(self) -> Path:
+        """The `dir` of settings that are decided."""
+        assert self.dir is not None
+        return self.dir
+
     def decided(self, *, beside: Path = Path("runs")) -> WandbSettings:
         """Return these settings with nothing left open; without a question to anyone, and without the network.
 
