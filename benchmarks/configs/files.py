@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchmarks.configs.run import RunConfig, Section, SleepSection
-from benchmarks.configs.words import annotations_of, choices_of, in_words, section_in
+from benchmarks.configs.words import Schema, choices_of, in_words, schema_of, section_in
 from benchmarks.configs.yaml_files import CONFIG, near_file, read_mapping
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, did_you_mean
@@ -133,34 +133,34 @@ def explain(error: ValidationError, chain: list[tuple[Path, dict[str, Any]]]) ->
     """
     sections = {section.__name__: section for section in Section.__subclasses__()}
     first = error.errors()[0]
-    keys, annotation = _walk(sections.get(error.title, RunConfig), first["loc"])
+    keys, schema = _walk(sections.get(error.title, RunConfig), first["loc"])
     path, raw = next(((file, raw) for file, raw in reversed(chain) if _has(raw, keys)), chain[-1])
     where = f"{path}: {'.'.join(keys) or 'config'}"
     if first["type"] == "value_error":  # from a validator of ours, which has its own words
         return f"{where}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {first['loc'][-1]!r}"
-    if annotation is None:
+    if schema is None:
         return f"{where}: {first['msg']} (got {first['input']!r})"
     if first["type"] == "missing":
-        return f"{where}: is missing; it must be {in_words(annotation)}"
+        return f"{where}: is missing; it must be {in_words(schema)}"
     value: Any = raw
     for key in keys:
         value = value[key] if isinstance(value, Mapping) and key in value else first["input"]
-    return f"{where}: must be {in_words(annotation)} (got {_given(value)}{_hint(value, annotation)})"
+    return f"{where}: must be {in_words(schema)} (got {_given(value)}{_hint(value, schema)})"
 
 
-def _walk(section: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], Any]:
-    """Return the keys that pydantic's place of an error begins with, and the annotation of the last of them."""
+def _walk(section: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[str], Schema | None]:
+    """Return the keys that pydantic's place of an error begins with, and what the last of them takes."""
     keys: list[str] = []
-    annotation: Any = section
+    schema = schema_of(section)
     for part in loc:
-        inner = section_in(annotation)
-        if inner is None or part not in inner.model_fields:
+        inner = section_in(schema)
+        if inner is None or part not in inner["properties"]:
             break
         keys.append(str(part))
-        annotation = annotations_of(inner)[str(part)]
-    return keys, annotation if keys else None
+        schema = inner["properties"][part]
+    return keys, schema if keys else None
 
 
 def _given(value: object) -> str:
@@ -169,11 +169,11 @@ def _given(value: object) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
-def _hint(value: object, annotation: Any) -> str:
+def _hint(value: object, schema: Schema) -> str:
     """Say what was probably meant."""
     if not isinstance(value, str):
         return ""
-    choices = choices_of(annotation)
+    choices = choices_of(schema)
     if choices:
         near = did_you_mean(value, choices)
         return near if "mean" in near else ""

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from benchmarks.configs.run import RunConfig, SettingsSection
-from benchmarks.configs.words import annotations_of, in_words, section_in
+from benchmarks.configs.run import RunConfig
+from benchmarks.configs.words import Schema, in_words, schema_of, section_in
 from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER
 from src_plugin.config import SleepConfig
 from src_plugin.presets import PRESETS
@@ -64,7 +63,7 @@ COLUMNS = ("key", "takes", "default", "meaning")
 
 def reference() -> str:
     """Return the reference in Markdown: a table for every section, then which settings each strategy reads."""
-    sections = dict(_sections(RunConfig, ""))
+    sections = dict(_sections(schema_of(RunConfig), ""))
     parts = [_section(title, section) for title, section in sections.items()]
     parts.insert(list(sections).index("sleep") + 1, _sleep_fields())
     parts.append(_strategies())
@@ -78,10 +77,10 @@ def write_reference(path: Path) -> None:
     path.write_text(reference(), encoding="utf-8", newline="\n")
 
 
-def attributes_of(documented: type) -> dict[str, str]:
-    """Return what the docstring of a class says of each attribute, on one line each."""
+def attributes_of(text: str) -> dict[str, str]:
+    """Return what a docstring says of each attribute, on one line each."""
     found: dict[str, list[str]] = {}
-    for line in _part(documented, "Attributes").splitlines():
+    for line in _part(text, "Attributes").splitlines():
         begins = re.match(r"(\w+): (.*)", line)
         if begins:
             found[begins[1]] = [begins[2]]
@@ -90,64 +89,64 @@ def attributes_of(documented: type) -> dict[str, str]:
     return {name: " ".join(lines) for name, lines in found.items()}
 
 
-def example_of(documented: type) -> str:
+def example_of(text: str) -> str:
     """Return the example in the docstring of a section, as YAML; "" without one."""
-    return _part(documented, "Example")
+    return _part(text, "Example")
 
 
-def _part(documented: type, heading: str) -> str:
+def _part(text: str, heading: str) -> str:
     """Return a part of a docstring in Google's form, without its indentation."""
-    text = inspect.getdoc(documented) or ""
     found = re.search(rf"^{heading}:\n((?:    .*\n?|\n)+)", text + "\n", flags=re.MULTILINE)
     return inspect.cleandoc(f"\n{found[1]}") if found else ""
 
 
-def _sections(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
     """Yield a section and those in it, each with the dotted name under which it stands; "" for the whole."""
-    yield prefix, section
-    for name, annotation in annotations_of(section).items():
-        if name in section.model_fields and (inner := section_in(annotation)) is not None:
+    yield prefix, schema
+    for name, part in schema["properties"].items():
+        if (inner := section_in(part)) is not None:
             yield from _sections(inner, f"{prefix}.{name}".lstrip("."))
 
 
-def _section(title: str, section: type[BaseModel]) -> str:
+def _section(title: str, schema: Schema) -> str:
     """Return the heading, the table and the example of a section."""
-    texts = attributes_of(section)
-    read_by: Mapping[str, str] = {}
-    if section is SettingsSection:
-        texts, read_by = attributes_of(Settings), _read_by()
-    rows = [] if title else [EXTENDS]
-    annotations = annotations_of(section)
-    for name, field in section.model_fields.items():
-        inner = section_in(annotations[name])
-        takes = in_words(annotations[name]) if inner is None else f"a section: [{name}](#{name})"
+    is_settings = title == "settings"
+    texts = attributes_of(inspect.getdoc(Settings) or "" if is_settings else schema["description"])
+    read_by = _read_by() if is_settings else {}
+    example = example_of(schema["description"])
+    if title and example:  # as it stands in a file
+        example = f"{title}:\n{textwrap.indent(example, '  ')}"
+    rows: list[tuple[str, ...]] = [] if title else [EXTENDS]
+    rows += _rows(schema, title, texts, read_by)
+    words = schema["description"].split("\n\n")[0]
+    return _part_of_page(title or "Top of the file", words, COLUMNS, rows, example=example)
+
+
+def _rows(
+    schema: Schema, title: str, texts: Mapping[str, str], read_by: Mapping[str, str]
+) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each key of a section."""
+    for name, part in schema["properties"].items():
         key = f"{title}.{name}".lstrip(".")
-        needed = DEFAULTS.get(key, "**required**")
-        default = needed if field.is_required() else _default(field.get_default(call_default_factory=True))
+        inner = section_in(part)
+        takes = in_words(part) if inner is None else f"a section: [{name}](#{name})"
+        default = _default(part["default"]) if "default" in part else DEFAULTS.get(key, "**required**")
+        if inner and part.get("default"):  # its keys have their own
+            default = ""
         text = _plain(texts[name])
         text += f" Names: {_codes(NAMES[key])}." if key in NAMES else ""
         text += f" Read by {read_by[name]}." if name in read_by else ""
-        rows.append((f"`{key}`", _plain(takes), default, text))
-    words = (inspect.getdoc(section) or "").split("\n\n")[0]
-    return _part_of_page(title or "Top of the file", words, COLUMNS, rows, example=_nested(title, example_of(section)))
-
-
-def _nested(title: str, example: str) -> str:
-    """Return the example of a section as it stands in a file."""
-    return f"{title}:\n{textwrap.indent(example, '  ')}" if title and example else example
+        yield f"`{key}`", _plain(takes), default, text
 
 
 def _sleep_fields() -> str:
     """Return what `sleep.set` may hold, which is no section but the settings of the library."""
-    texts, annotations = attributes_of(SleepConfig), annotations_of(SleepConfig)
-    rows = [
-        (f"`sleep.set.{f.name}`", in_words(annotations[f.name]), _default(f.default), _plain(texts[f.name]))
-        for f in dataclasses.fields(SleepConfig)
-    ]
+    schema = schema_of(SleepConfig)
     words = (
         "What `sleep.set` may hold: the fields of `SleepConfig`. Defaults are those of `auto`; another `sleep.preset` "
         "has its own. Three numbers are of the first layer, every layer between, and the output layer."
     )
+    rows = list(_rows(schema, "sleep.set", attributes_of(inspect.getdoc(SleepConfig) or ""), {}))
     return _part_of_page("sleep.set", words, COLUMNS, rows)
 
 
@@ -187,10 +186,7 @@ def _codes(names: Iterable[str]) -> str:
 
 
 def _default(value: Any) -> str:
-    """Return a default as YAML has it; nothing for a section, whose keys have their own."""
-    if isinstance(value, BaseModel):
-        return ""
-    value = list(value) if isinstance(value, tuple) else value
+    """Return a default as YAML has it."""
     return f"`{yaml.safe_dump(value, default_flow_style=True).removesuffix(chr(10)).removesuffix('...').strip()}`"
 
 

@@ -202,7 +202,7 @@ class SleepSection(Section):
     """
 
     preset: str = "auto"
-    set: dict[str, Any] = Field(default_factory=dict)
+    set: dict[str, Any] = Field(default={})
     reference: Literal["none", "seen_classes"] = "none"
     every: Positive = 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_every_example_is_a_config(page: str) -> None:
 
 
 def test_texts_of_a_docstring_are_joined() -> None:
-    class Documented:
+    text = inspect.cleandoc(
         """A line.
 
         Attributes:
@@ -108,6 +109,6 @@ def test_texts_of_a_docstring_are_joined() -> None:
 
         More.
         """
-
-    assert attributes_of(Documented) == {"one": "Begins here and goes on: here.", "two": "Ends."}
-    assert example_of(Documented) == "one:\n  two: 3"
+    )
+    assert attributes_of(text) == {"one": "Begins here and goes on: here.", "two": "Ends."}
+    assert example_of(text) == "one:\n  two: 3"

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from benchmarks.configs.run import Fraction, Part, Positive
-from benchmarks.configs.words import annotations_of, choices_of, in_words, section_in
+from benchmarks.configs.words import choices_of, in_words, schema_of, section_in
 
 
 class Inner(BaseModel):
@@ -48,16 +48,16 @@ WORDS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("annotation", "words"), WORDS.values(), ids=WORDS)
 def test_an_annotation_in_words(annotation: Any, words: str) -> None:
-    assert in_words(annotation) == words
+    assert in_words(schema_of(annotation)) == words
 
 
 def test_a_section_that_may_be_left_out_is_found_with_the_bounds_of_its_fields() -> None:
-    annotations = annotations_of(Outer)
-    assert section_in(annotations["inner"]) is Inner
-    assert section_in(annotations["n"]) is None
-    assert in_words(annotations["n"]) == WORDS["multiple"][1]
+    keys = schema_of(Outer)["properties"]
+    assert section_in(keys["inner"]) == schema_of(Inner)
+    assert section_in(keys["n"]) is None
+    assert in_words(keys["n"]) == WORDS["multiple"][1]
 
 
 def test_words_that_are_taken_are_found_in_a_union() -> None:
-    assert choices_of(Literal["first", "running"] | float | None) == ["first", "running"]
-    assert choices_of(int | None) == []
+    assert choices_of(schema_of(Literal["first", "running"] | float | None)) == ["first", "running"]
+    assert choices_of(schema_of(int | None)) == []
