@@ -51,13 +51,13 @@ def main(options: argparse.Namespace, console: Console) -> int:
     import torch
 
     from benchmarks.explain.running import held_out
+    from benchmarks.markdown import check_marks, write_between_marks
     from benchmarks.streams.loading import check_dataset
-    from benchmarks.tables.readme import between_marks, read_document, write_between_marks
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if options.write is not None:
-        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
+        check_marks(options.write)  # to be refused now, not after hours
     for config in configs:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
     {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)

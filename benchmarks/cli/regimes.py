@@ -29,15 +29,15 @@ def main(options: argparse.Namespace, console: Console) -> int:
     matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
     check_conditions(options)
 
+    from benchmarks.markdown import check_marks, write_between_marks
     from benchmarks.records.record import read_record
     from benchmarks.runs.suite import plan_matrix
     from benchmarks.tables.curves import draw_curves
     from benchmarks.tables.heat_map import draw_heat_map
-    from benchmarks.tables.matrix import describe_matrix, make_rows, make_tables, markdown
-    from benchmarks.tables.readme import between_marks, read_document, write_between_marks
+    from benchmarks.tables.matrix import describe_matrix, make_rows, make_tables, markdown_tables
 
     if options.write is not None:
-        between_marks(read_document(options.write), "", where=str(options.write))  # to be refused now, not after hours
+        check_marks(options.write)  # to be refused now, not after hours
     seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
     jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
     if options.dry_run:
@@ -55,6 +55,6 @@ def main(options: argparse.Namespace, console: Console) -> int:
     draw = {"heat_map": draw_heat_map, "curves": draw_curves}[matrix.draws]
     say(draw(rows, out / f"{matrix.draws}.png", title=matrix.title, note=describe_matrix(records)), console)
     if options.write is not None:
-        write_between_marks(options.write, markdown(rows, records))
+        write_between_marks(options.write, markdown_tables(rows, records))
         console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
     return 1 if any(record.status == "failed" for record in made) else 0

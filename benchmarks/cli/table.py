@@ -20,11 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace, console: Console) -> int:
     """Print a table for every setting, and write one where that is asked for."""
+    from benchmarks.markdown import write_between_marks
     from benchmarks.records.published import load_published
     from benchmarks.records.record import find_records
     from benchmarks.tables.comparison import comparison
-    from benchmarks.tables.readme import markdown_table, write_between_marks
-    from benchmarks.tables.summary import describe, group_records, make_table, what_differs
+    from benchmarks.tables.readme import markdown_table
+    from benchmarks.tables.results import group_records, what_differs
+    from benchmarks.tables.summary import describe, make_table
 
     records = list(find_records(options.folder))
     groups = group_records(records)

@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import markdown
 from benchmarks.configs.run import RunConfig
 from benchmarks.configs.words import Schema, in_words, schema_of, section_in
 from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER
@@ -168,8 +169,7 @@ def _strategies() -> str:
 def _part_of_page(
     heading: str, words: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, example: str = ""
 ) -> str:
-    lines = [f"## {heading}", "", " ".join(words.split()), ""]
-    lines += [f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows)]
+    lines = [f"## {heading}", "", " ".join(words.split()), "", markdown.table(columns, rows)]
     lines += ["", *(["```yaml", example, "```", ""] if example else [])]
     return "\n".join(lines)
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from benchmarks import markdown
 from benchmarks.explain.prediction import LEAKS, SPIKES, USUAL_LEAK
 from benchmarks.explain.records import Told, label_of
+from benchmarks.explain.tables import mean_text
 
-HEAD = (
-    "| sleeps | layer | f | formula off by | mean field off by | lowest correlation | rest | its correlation |",
-    "|---|---:|---:|---:|---:|---:|---:|---:|",
+COLUMNS = (
+    "sleeps",
+    "layer",
+    "f",
+    "formula off by",
+    "mean field off by",
+    "lowest correlation",
+    "rest",
+    "its correlation",
 )
 
 
@@ -22,33 +28,30 @@ def prediction_table(record: Told) -> str:
     groups = {f"leak {leak:g}": [s for s in grid if s["decay"] == leak] for leak in LEAKS}
     usual = groups[f"leak {USUAL_LEAK:g}"]
     groups |= {f"{n:g} spikes, leak {USUAL_LEAK:g}": [s for s in usual if s["spikes"] == n] for n in SPIKES}
-    lines = [f"### Predicted sleeps: {label_of(record)}", "", *HEAD]
+    rows = []
     for name, settings in groups.items():
         for place, layers in enumerate(zip(*(setting["layers"] for setting in settings), strict=True)):
-            lines.append(f"| {name} | {place + 1} | {' | '.join(_cells(layers))} |")
+            rows.append([name, str(place + 1), *_cells(layers)])
     note = (
         f"Means over the sleeps of a row: {len(grid)} in all, one head, seed {record['seed']}, commit "
         f"{record['commit'][:7]}. f: measured. Off by: mean distance to it. Rest: share of the update's "
         "norm without each unit's mean change; its correlation: with that of the mean field."
     )
-    return "\n".join([*lines, "", note])
+    heading = f"### Predicted sleeps: {label_of(record)}"
+    return "\n".join([heading, "", markdown.table(COLUMNS, rows, align="lr"), "", note])
 
 
 def _cells(layers: Sequence[dict[str, Any]]) -> list[str]:
-    def mean(values: Sequence[float | None]) -> str:
-        there = [value for value in values if value is not None]
-        return f"{np.mean(there):.3f}" if there else ""
-
     def off(formula: str) -> str:
         pairs = [(layer["fraction"], layer["predicted"][formula]) for layer in layers]
-        return mean([abs(a - b) for a, b in pairs if a is not None and b is not None])
+        return mean_text([abs(a - b) for a, b in pairs if a is not None and b is not None])
 
     correlations = [layer["correlation"] for layer in layers if layer["correlation"] is not None]
     return [
-        mean([layer["fraction"] for layer in layers]),
+        mean_text([layer["fraction"] for layer in layers]),
         off("formula"),
         off("mean_field"),
         f"{min(correlations):.3f}" if correlations else "",
-        mean([layer["rest"] for layer in layers]),
-        mean([layer["rest_alike"]["own"] for layer in layers]),
+        mean_text([layer["rest"] for layer in layers]),
+        mean_text([layer["rest_alike"]["own"] for layer in layers]),
     ]

@@ -10,14 +10,11 @@ import numpy as np
 from benchmarks.explain.predicting import FORMULAS
 from benchmarks.explain.records import Told, groups_of, is_gated
 from benchmarks.explain.stages import SIMULATED, TITLES
+from benchmarks.markdown import table
 from benchmarks.records.metrics import Difference, paired_difference
 
-HEAD_OF_LAYERS = (
-    "| data, optimizer | layer | correlation | lowest | among excited | rest | measured f | "
-    + " | ".join(FORMULAS.values())
-    + " | formula off by |",
-    "|---|---|---:|---:|---:|---:|---:|" + "---:|" * (len(FORMULAS) + 1),
-)
+COLUMNS = ("correlation", "lowest", "among excited", "rest", "measured f")
+"""What is said of a layer; of the ungated rule also what each formula predicts."""
 
 
 def later_nights(record: Told) -> list[dict[str, Any]]:
@@ -52,19 +49,15 @@ def markdown(records: Sequence[Told]) -> str:
         own = groups_of([record for record in records if is_gated(record) == gated])
         if not own:
             continue
-        parts += [f"### {'The published, gated rule' if gated else 'The ungated rule'}", "", *_stages(own), ""]
-        parts += [describe(own), "", *_layers(own, predicted=not gated), ""]
+        parts += [f"### {'The published, gated rule' if gated else 'The ungated rule'}", "", _stages(own), ""]
+        parts += [describe(own), "", _layers(own, predicted=not gated), ""]
     return "\n".join(parts).strip()
 
 
-def _stages(groups: dict[str, list[Told]]) -> list[str]:
+def _stages(groups: dict[str, list[Told]]) -> str:
     found = {name: differences(group) for name, group in groups.items()}
-    lines = [f"| in the place of the sleep | {' | '.join(groups)} |", "|---|" + "---:|" * len(groups)]
-    for stage, title in TITLES.items():
-        cells = [_cell(stage, one.get(stage)) for one in found.values()]
-        if any(cells):
-            lines.append(f"| {title} | {' | '.join(cells)} |")
-    return lines
+    rows = [[title, *(_cell(stage, one.get(stage)) for one in found.values())] for stage, title in TITLES.items()]
+    return table(["in the place of the sleep", *groups], [row for row in rows if any(row[1:])], align="lr")
 
 
 def _cell(stage: str, found: tuple[float, Difference] | None) -> str:
@@ -99,36 +92,34 @@ def describe(groups: dict[str, list[Told]], *, where: str = "In brackets") -> st
     )
 
 
-def _layers(groups: dict[str, list[Told]], *, predicted: bool) -> list[str]:
-    n_formulas = len(FORMULAS) + 1
-    cut = 0 if predicted else n_formulas
-    lines = [" | ".join(line.split(" | ")[: 7 + n_formulas - cut]).rstrip(" |") + " |" for line in HEAD_OF_LAYERS[:1]]
-    lines.append("|---|---|" + "---:|" * (5 + n_formulas - cut))
+def _layers(groups: dict[str, list[Told]], *, predicted: bool) -> str:
+    rows = []
     for name, group in groups.items():
         nights = [night["layers"] for record in group for night in record["nights"] if night["layers"]]
         for layer, own in enumerate(zip(*nights, strict=True)):
-            cells = [name, str(layer + 1), *layer_cells(own, predicted=predicted)]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            rows.append([name, str(layer + 1), *layer_cells(own, predicted=predicted)])
+    more = (*FORMULAS.values(), "formula off by") if predicted else ()
+    return table(["data, optimizer", "layer", *COLUMNS, *more], rows, align="llr")
+
+
+def mean_text(values: Sequence[float | None]) -> str:
+    """Return the mean of what is known, "" if nothing is."""
+    there = [value for value in values if value is not None]
+    return f"{np.mean(there):.3f}" if there else ""
 
 
 def layer_cells(nights: Sequence[dict[str, Any]], *, predicted: bool) -> list[str]:
     """Return the cells of one layer: means over nights, but for the lowest correlation."""
-
-    def mean(values: Sequence[float | None]) -> str:
-        there = [value for value in values if value is not None]
-        return f"{np.mean(there):.3f}" if there else ""
-
     correlations = [night["correlation"] for night in nights if night["correlation"] is not None]
     cells = [
-        mean(correlations),
+        mean_text(correlations),
         f"{min(correlations):.3f}" if correlations else "",
-        mean([night["correlation_excited"] for night in nights]),
-        mean([night["rest"] for night in nights]),
-        mean([night["fraction"] for night in nights]),
+        mean_text([night["correlation_excited"] for night in nights]),
+        mean_text([night["rest"] for night in nights]),
+        mean_text([night["fraction"] for night in nights]),
     ]
     if predicted:
-        cells += [mean([night["predicted"][formula] for night in nights]) for formula in FORMULAS]
+        cells += [mean_text([night["predicted"][formula] for night in nights]) for formula in FORMULAS]
         pairs = [(night["fraction"], night["predicted"]["formula"]) for night in nights]
-        cells.append(mean([abs(a - b) for a, b in pairs if a is not None and b is not None]))
+        cells.append(mean_text([abs(a - b) for a, b in pairs if a is not None and b is not None]))
     return cells

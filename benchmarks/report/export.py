@@ -7,18 +7,15 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.records.published import Published
+from benchmarks import markdown
 from benchmarks.report.rows import Benchmark, Row
 from benchmarks.report.statistics import Gain
+from benchmarks.tables.comparison import published_text
+from benchmarks.tables.results import Columns, Result
 from benchmarks.tables.summary import describe, percent
 
 STATUSES = ("done", "diverged", "failed", "skipped")
 TOO_SMALL = "n too small"
-MARKDOWN = (
-    "| strategy | accuracy, % | 95 % interval | n | sleep - none, ± 95 % | p, Holm | published | reproduced | kept "
-    "| earlier images | train, s | sleep, s | lost | provenance |",
-    "|---|---:|---:|---:|---:|---:|---:|---|---:|---|---:|---:|---|---|",
-)
 
 
 def csv_text(benchmarks: Sequence[Benchmark]) -> str:
@@ -73,32 +70,13 @@ def markdown_text(benchmarks: Sequence[Benchmark]) -> str:
     """Return a heading, a table and where it is from, for every benchmark."""
     parts = []
     for benchmark in benchmarks:
-        rows = [f"| {' | '.join(_cells(row))} |" for row in benchmark.rows]
-        parts.append("\n".join([f"## {benchmark.name}", "", *MARKDOWN, *rows, "", f"{describe(benchmark.records)}."]))
+        cells = [[cell(row) for cell in COLUMNS.values()] for row in benchmark.rows]
+        table = markdown.table(list(COLUMNS), cells, align="lrrrrrrlrlrrll")
+        parts.append("\n".join([f"## {benchmark.name}", "", table, "", f"{describe(benchmark.records)}."]))
     return "# Results\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    name = f"`{row.name}`" + (f", {row.way.replace('_', ' ')}" if row.way else "")
-    return (
-        name + (f" ({row.variant})" if row.variant else ""),
-        accuracy_text(row),
-        f"{percent(row.interval[0])} to {percent(row.interval[1])}" if row.interval else "",
-        str(len(row.finals)),
-        gain_text(row.gain),
-        p_text(row.gain),
-        published_text(row.published),
-        yes_no(row.reproduced),
-        f"{row.kept_bytes:,} B" if row.kept_bytes is not None else row.kept,
-        yes_no(row.stores),
-        seconds_text(row.train),
-        seconds_text(row.asleep) if row.sleep else "",
-        row.lost,
-        row.provenance,
-    )
-
-
-def accuracy_text(row: Row) -> str:
+def accuracy_text(row: Result) -> str:
     """Return mean and standard deviation in percent, "" without a done run."""
     return "" if row.mean is None else percent(row.mean, row.sd)
 
@@ -113,11 +91,6 @@ def p_text(gain: Gain | None) -> str:
     if gain is None:
         return ""
     return TOO_SMALL if gain.p_holm is None else f"{gain.p_holm:.2g}"
-
-
-def published_text(there: Published | None) -> str:
-    """Return what was published, in percent."""
-    return "" if there is None else percent(there.mean / 100, None if there.sd is None else there.sd / 100)
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -142,3 +115,21 @@ def _three_figures(value: float) -> str:
 def yes_no(value: bool | None) -> str:
     """Return "yes", "no", or "" where nobody knows."""
     return {True: "yes", False: "no", None: ""}[value]
+
+
+COLUMNS: Columns[Row] = {
+    "strategy": lambda row: f"`{row.name}`{row.way_text}" + (f" ({row.variant})" if row.variant else ""),
+    "accuracy, %": lambda row: accuracy_text(row),
+    "95 % interval": lambda row: f"{percent(row.interval[0])} to {percent(row.interval[1])}" if row.interval else "",
+    "n": lambda row: str(len(row.finals)),
+    "sleep - none, ± 95 %": lambda row: gain_text(row.gain),
+    "p, Holm": lambda row: p_text(row.gain),
+    "published": lambda row: published_text(row.published),
+    "reproduced": lambda row: yes_no(row.reproduced),
+    "kept": lambda row: row.kept_text,
+    "earlier images": lambda row: yes_no(row.stores),
+    "train, s": lambda row: seconds_text(row.train),
+    "sleep, s": lambda row: seconds_text(row.asleep) if row.sleep else "",
+    "lost": lambda row: row.lost,
+    "provenance": lambda row: row.provenance,
+}

@@ -13,6 +13,7 @@ from benchmarks.records.environment import ROOT
 from benchmarks.records.record import Record
 from benchmarks.report.rows import Benchmark, Row
 from benchmarks.report.runs import slug
+from benchmarks.tables.results import Result
 
 SENTENCE = (
     "Networks that learn one experience after the other forget the earlier ones; here stands what Sleep Replay "
@@ -79,14 +80,13 @@ def _line(benchmark: Benchmark, family: str) -> dict[str, Any]:
     }
 
 
-def pair_of(rows: Sequence[Row]) -> dict[str, Row] | None:
+def pair_of(rows: Sequence[Row]) -> dict[str, Result] | None:
     """Return a strategy without and with sleep to stand for a benchmark: naive if there is one, else the first."""
     slept = [row for row in rows if row.sleeps == "on" and row.gain is not None]
     slept.sort(key=lambda row: (row.base != "naive", not row.name.endswith("+src")))
     for row in slept:
-        plain = next((r for r in rows if (r.name, r.way) == (row.against, row.way)), None)
-        if plain is not None:
-            return {"plain": plain, "slept": row}
+        if row.against is not None:
+            return {"plain": row.against, "slept": row}
     return None
 
 

@@ -22,6 +22,7 @@ from benchmarks.report.overview import SENTENCE, citation, families_of, lost_in_
 from benchmarks.report.rows import Benchmark
 from benchmarks.report.run_page import run_context, trained_names
 from benchmarks.report.runs import Run, columns_of
+from benchmarks.tables.comparison import published_text
 from benchmarks.tables.summary import percent
 from src_plugin import __version__
 
@@ -69,7 +70,8 @@ class _Site:
         for name in ASSETS:
             _write(self.folder / "assets" / name, (TEMPLATES / name).read_text(encoding="utf-8"))
         lite = ".".join(SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-        _write(self.folder / "assets/vega.js", vl_convert.javascript_bundle(vl_version=lite))  # type: ignore[call-arg] # the stub misses a default
+        bundle = vl_convert.javascript_bundle(vl_version=lite)  # type: ignore[call-arg]  # the stub misses a default
+        _write(self.folder / "assets/vega.js", bundle)
         specs = json.dumps(chart_specs(), separators=(",", ":"), sort_keys=True)
         _write(self.folder / "assets/charts.js", f"window.charts = {specs};\n")
 
@@ -123,7 +125,7 @@ def _jinja() -> Environment:
         "accuracy": lambda row: _minus(export.accuracy_text(row)),
         "gain": lambda gain: _minus(export.gain_text(gain)),
         "p": export.p_text,
-        "published": export.published_text,
+        "published": published_text,
         "percent": lambda value: "" if value is None else _minus(percent(value)),
         "seconds": export.seconds_text,
         "bytes": export.bytes_text,

@@ -29,7 +29,7 @@ def chart_data(rows: Sequence[Row], ids: Sequence[str]) -> dict[str, list[dict[s
     drawn = [(row, name) for row, name in zip(rows, ids, strict=True) if row.mean is not None]
     data: dict[str, list[dict[str, Any]]] = {"rows": [], "seen": [], "phases": []}
     for row, name in drawn:
-        data["rows"].append(_point(row, name, rows, has_label=len(drawn) <= LABELLED))
+        data["rows"].append(_point(row, name, has_label=len(drawn) <= LABELLED))
         done = [run for run in row.runs if run.record.status == "done"]
         data["seen"] += _seen_points(row, name, done)
         data["phases"] += phase_points(done, row.way, name)
@@ -60,7 +60,7 @@ def _place_names(points: Sequence[dict[str, Any]], field: str, scale: Callable[[
             points[i][f"{field}_name_y"] = round(height, 2)
 
 
-def _point(row: Row, name: str, rows: Sequence[Row], *, has_label: bool) -> dict[str, Any]:
+def _point(row: Row, name: str, *, has_label: bool) -> dict[str, Any]:
     point: dict[str, Any] = {
         "id": name,
         "name": row.title,
@@ -75,7 +75,7 @@ def _point(row: Row, name: str, rows: Sequence[Row], *, has_label: bool) -> dict
         "n": len(row.finals),
         "label": has_label,
     }
-    base = next((r for r in rows if (r.name, r.way) == (row.against, row.way)), None)
+    base = row.against
     if base is not None and base.mean is not None:
         point |= {"base_mean": _rounded(base.mean), "base_kept": base.kept_bytes, "base_seconds": base.seconds}
     return point

@@ -12,7 +12,8 @@ from benchmarks.records.record import Record
 from benchmarks.report.export import bytes_text, seconds_text
 from benchmarks.report.points import phase_points
 from benchmarks.report.runs import Run, columns_of
-from benchmarks.tables.summary import percent, sleep_label
+from benchmarks.tables.results import sleep_label
+from benchmarks.tables.summary import percent
 
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same text, ten times as fast, where it was compiled
 SLEEP_COLUMNS = (

@@ -14,6 +14,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from benchmarks import markdown
 from benchmarks.configs.matrix import Cell, Matrix
 from benchmarks.configs.run import resolve
 from benchmarks.records.metrics import Difference, paired_difference
@@ -243,17 +244,16 @@ def describe_matrix(records: Sequence[Record]) -> str:
     return f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({which}); {size} test images; {describe(in_order)}"
 
 
-def markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
+def markdown_tables(rows: Sequence[Row], records: Sequence[Record]) -> str:
     """Return the same tables in Markdown, with a line on where they are from."""
     shown = columns(rows)
     lines = []
     for dataset, own in by_dataset(rows).items():
-        lines += [f"### {dataset}", "", f"| regime | {' | '.join(shown)} |"]
-        lines += [f"|---|{'---:|' * len(shown)}"]
+        cells = []
         for i, row in enumerate(own):
             if row.group and (i == 0 or row.group != own[i - 1].group):
-                lines.append(f"| **{row.group}** |{' |' * len(shown)}")
+                cells.append([f"**{row.group}**"])
             title = row.title if row.group else f"**{row.title}**"
-            lines.append(f"| {title} | {' | '.join(text(row) for text in shown.values())} |")
-        lines.append("")
+            cells.append([title, *(text(row) for text in shown.values())])
+        lines += [f"### {dataset}", "", markdown.table(["regime", *shown], cells, align="lr"), ""]
     return "\n".join([*lines, f"{describe_matrix(records)}."])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.data.sets import DATA_SETS, dataset_title
 from benchmarks.records.metrics import overall_accuracy
 from benchmarks.records.record import Record, reports_by_experience
-from benchmarks.tables.summary import group_strategies, sleep_label
+from benchmarks.tables.results import group_strategies, sleep_label
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -10,7 +10,7 @@ from benchmarks.configs.matrix import load_matrix
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.configs.yaml_files import MATRIX, read_mapping
 from benchmarks.records.record import Record
-from benchmarks.tables.summary import setting_hash, setting_of
+from benchmarks.tables.results import setting_hash, setting_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

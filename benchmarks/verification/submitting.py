@@ -26,7 +26,8 @@ from benchmarks.files import write_whole
 from benchmarks.records.environment import commit
 from benchmarks.records.record import Record, record_path
 from benchmarks.tables.readme import markdown_table
-from benchmarks.tables.summary import describe, group_records
+from benchmarks.tables.results import group_records
+from benchmarks.tables.summary import describe
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.findings import Finding, records_under
 from benchmarks.verification.manifest import MANIFEST, Entry, Manifest

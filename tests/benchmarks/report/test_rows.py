@@ -10,8 +10,9 @@ from rich.console import Console
 from benchmarks.errors import RecordError
 from benchmarks.records.published import Published
 from benchmarks.records.record import write_record
-from benchmarks.report.rows import make_benchmarks, mean_matrix
+from benchmarks.report.rows import make_benchmarks
 from benchmarks.report.runs import Run, columns_of, read_runs, slug, unique
+from benchmarks.tables.results import mean_matrix
 from benchmarks.verification.marks import write_mark
 from benchmarks.verification.repeating import compare
 from lab_samples import CONFIG, finished
@@ -55,7 +56,7 @@ def test_sleep_is_compared_with_the_same_strategy_without_it(rows_of):
     assert rehearsed is not None
     assert (rehearsed.p, rehearsed.p_holm) == (None, None)
     assert rehearsed.difference.mean == pytest.approx(0.15)
-    assert rows["replay+src"].against == "replay"
+    assert rows["replay+src"].against.name == "replay"
 
 
 def test_holm_corrects_over_the_comparisons_of_a_benchmark(rows_of):
@@ -84,7 +85,7 @@ def test_settings_tell_namesakes_apart_and_each_is_compared_with_its_own(rows_of
     assert set(variants) == {"ewc_lambda 1", "ewc_lambda 100"}
     slept = rows["ewc+src"]
     assert slept.gain.difference.mean == pytest.approx(0.1)
-    assert slept.against == variants["ewc_lambda 100"].name
+    assert slept.against.name == variants["ewc_lambda 100"].name
 
 
 def test_every_way_of_answering_is_a_row(rows_of):

@@ -9,24 +9,33 @@ from benchmarks.configs.matrix import load_matrix
 from benchmarks.records.metrics import sign_flip_p
 from benchmarks.records.published import Published, load_published
 from benchmarks.records.record import Record
-from benchmarks.tables.comparison import HEAD, HEAD_WITH_SLEEP, comparison, gain_of_sleep, lines_of
+from benchmarks.tables.comparison import comparison, gain_of_sleep
+from benchmarks.tables.results import results_of
 from lab_samples import CONFIG, FAILED, finished
 from places import ROOT
 
+HEAD = (
+    "| strategy | accuracy, % | n | published | reproduced | sleep - none, ± 95 % | p | forgets | kept | seconds |",
+    "|---|---:|---:|---:|---|---:|---:|---:|---:|---:|",
+)
+HEAD_WITH_SLEEP = (
+    HEAD[0].replace("| strategy |", "| strategy | sleep |"),
+    HEAD[1].replace("|---|", "|---|---|", 1),
+)
 NAIVE = [finished("naive", seed, final) for seed, final in enumerate((0.20, 0.22, 0.18))]
 SLEPT = [finished("naive+src", seed, final) for seed, final in enumerate((0.60, 0.63, 0.57))]
 
 
 def test_the_gain_of_sleep_is_paired_by_seed() -> None:
-    lines = lines_of([*NAIVE, *SLEPT])
-    assert gain_of_sleep(lines[0], lines) is None
-    gain = gain_of_sleep(lines[1], lines)
+    plain, slept = results_of([*NAIVE, *SLEPT])
+    assert gain_of_sleep(plain) is None
+    gain = gain_of_sleep(slept)
     assert gain is not None
     difference, p = gain
     assert difference.mean == pytest.approx(0.40)
     assert difference.half_width == pytest.approx(4.302653 * 0.01 / 3**0.5)  # Student, two degrees of freedom
     assert p == 0.25  # two of eight sign patterns
-    assert gain_of_sleep(lines_of(SLEPT)[0], lines_of(SLEPT)) is None  # nothing to pair with
+    assert gain_of_sleep(results_of(SLEPT)[0]) is None  # nothing to pair with
 
 
 def test_a_row_says_what_was_published_and_whether_it_agrees() -> None:
@@ -98,15 +107,15 @@ def test_every_seed_is_weighed_by_its_own_test_images() -> None:
         finished("naive", 0, 0.75, accuracy=matrix, accuracy_before_sleep=matrix, n_test=[10, 10]),
         finished("naive", 1, 0.625, accuracy=matrix, accuracy_before_sleep=matrix, n_test=[30, 10]),
     ]
-    (line,) = lines_of(records)
+    (line,) = results_of(records)
     assert line.finals == {0: 0.75, 1: 0.625}
 
 
 def test_every_way_of_answering_has_its_row() -> None:
     both = {"nearest_mean": [[1.0, 0.0], [0.5, 0.5]], "outputs": [[1.0, 0.0], [0.2, 0.4]]}
     records = [finished("naive", seed, 0.5, accuracy_by=both) for seed in range(2)]
-    first, second = lines_of(records)
-    assert (first.title, second.title) == ("`naive`, nearest mean", "`naive`, outputs")
+    first, second = results_of(records)
+    assert (first.title, second.title) == ("naive, nearest mean", "naive, outputs")
     assert list(first.finals.values()) == [0.5, 0.5]
     assert list(second.finals.values()) == pytest.approx([0.3, 0.3])
     assert (first.forgetting, second.forgetting) == (0.5, pytest.approx(0.8))

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks.configs.matrix import Matrix, load_matrix
+from benchmarks.markdown import BEGIN, END, write_between_marks
 from benchmarks.records.record import Record, Seconds
-from benchmarks.tables.matrix import Row, columns, describe_matrix, make_rows, make_tables, markdown, mean_row
-from benchmarks.tables.readme import BEGIN, END, write_between_marks
+from benchmarks.tables.matrix import Row, columns, describe_matrix, make_rows, make_tables, markdown_tables, mean_row
 from lab_samples import FAILED
 from matrix_samples import cell_records, write_matrix_file
 
@@ -145,9 +145,9 @@ def test_the_same_table_is_written_between_the_marks(matrix: Matrix, records: li
     document = tmp_path / "regimes.md"
     document.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n", encoding="utf-8")
     rows = make_rows(matrix, records)
-    write_between_marks(document, markdown(rows, records))
+    write_between_marks(document, markdown_tables(rows, records))
     once = document.read_text(encoding="utf-8")
-    assert once == f"above\n{BEGIN}\n{markdown(rows, records)}\n{END}\nbelow\n"
+    assert once == f"above\n{BEGIN}\n{markdown_tables(rows, records)}\n{END}\nbelow\n"
     lines = once.splitlines()
     assert "### Digits" in lines
     assert "| plain | 20.0 | 43.3 | 63.3 | 90.0 | 3 | +20.0 ± 24.8 | +43.3 | 0\N{NO-BREAK SPACE}% |  |" in lines
@@ -161,7 +161,7 @@ def test_the_same_table_is_written_between_the_marks(matrix: Matrix, records: li
         "replay",
         "**mean of training**",
     ]
-    write_between_marks(document, markdown(rows, records))
+    write_between_marks(document, markdown_tables(rows, records))
     assert document.read_text(encoding="utf-8") == once
 
 

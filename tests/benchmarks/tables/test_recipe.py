@@ -10,7 +10,7 @@ from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.records.record import Record, find_records
 from benchmarks.tables.comparison import comparison
 from benchmarks.tables.recipe import recipe_of
-from benchmarks.tables.summary import group_records
+from benchmarks.tables.results import group_records
 from lab_samples import finished
 from places import ROOT
 

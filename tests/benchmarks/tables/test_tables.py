@@ -6,56 +6,49 @@ import pytest
 from rich.console import Console
 
 from benchmarks.records.record import Record
-from benchmarks.tables.summary import (
-    describe,
-    group_records,
-    group_strategies,
-    make_table,
-    sleep_label,
-    summarise,
-    what_differs,
-)
+from benchmarks.tables.results import group_records, group_strategies, sleep_label, what_differs
+from benchmarks.tables.summary import describe, main_results, make_table, over_baseline
 from lab_samples import CONFIG, FAILED, finished
 
 
 def test_mean_spread_and_paired_difference() -> None:
     naive = [finished("naive", seed, final) for seed, final in enumerate((0.2, 0.3, 0.1))]
     slept = [finished("naive+src", seed, final) for seed, final in enumerate((0.5, 0.7))]
-    first, second = summarise([*naive, *slept])
-    assert (first.name, first.n, first.sleep, first.difference) == ("naive", 3, "", None)
+    first, second = main_results([*naive, *slept])
+    assert (first.name, len(first.finals), first.sleep, first.over_baseline) == ("naive", 3, "", [])
     assert (first.mean, first.sd) == (pytest.approx(0.2), pytest.approx(0.1))
-    assert (second.name, second.n, second.n_pairs, second.sleep) == ("naive+src", 2, 2, "auto")
+    assert (second.name, len(second.finals), second.sleep) == ("naive+src", 2, "auto")
     assert second.mean == pytest.approx(0.6)
-    assert second.difference == pytest.approx(0.35)  # (0.3 + 0.4) / 2, not 0.6 - 0.2
-    assert second.difference_sd == pytest.approx(0.1 / 2**0.5)
+    assert second.over_baseline == pytest.approx([0.3, 0.4])
+    assert over_baseline(second) == "+35.0 ± 7.1"  # (0.3 + 0.4) / 2, not 0.6 - 0.2; 0.1 / sqrt 2
     assert second.forgetting == pytest.approx(0.4)  # (1 - 0.5 + 1 - 0.7) / 2
 
 
 def test_what_keeps_all_images_is_no_number_of_bytes() -> None:
     records = [finished("naive", 0, 0.2, kept_bytes=1200), finished("joint", 0, 0.9, kept_bytes=None)]
-    naive, joint = summarise(records)
-    assert (naive.kept_bytes, naive.kept) == (1200, "1,200 B")
-    assert (joint.kept_bytes, joint.kept) == (None, "all images")
+    naive, joint = main_results(records)
+    assert (naive.kept_bytes, naive.kept_text) == (1200, "1,200 B")
+    assert (joint.kept_bytes, joint.kept_text) == (None, "all images")
     assert "all images" in _printed(records)
 
 
 def test_naive_comes_first_and_joint_last() -> None:
-    rows = summarise([finished(name, 0, 0.5) for name in ("joint", "naive+src", "naive")])
+    rows = main_results([finished(name, 0, 0.5) for name in ("joint", "naive+src", "naive")])
     assert [row.name for row in rows] == ["naive", "naive+src", "joint"]
 
 
 def test_one_seed_has_no_spread_and_no_shared_seed_no_difference() -> None:
-    rows = summarise([finished("naive", 0, 0.2), finished("joint", 1, 0.9)])
+    rows = main_results([finished("naive", 0, 0.2), finished("joint", 1, 0.9)])
     assert [row.sd for row in rows] == [None, None]
-    assert (rows[1].difference, rows[1].n_pairs) == (None, 0)
+    assert (rows[1].over_baseline, over_baseline(rows[1])) == ([], "-")
 
 
 def test_lost_runs_are_counted_and_not_averaged() -> None:
     diverged = {**FAILED, "status": "diverged", "error": "nan", "accuracy": [], "accuracy_before_sleep": []}
-    rows = summarise(
+    rows = main_results(
         [finished("naive", 0, 0.2), finished("naive", 1, 0.0, **FAILED), finished("naive", 2, 0.0, **diverged)]
     )
-    assert (rows[0].n, rows[0].mean, rows[0].lost) == (1, 0.2, "1 diverged, 1 failed")
+    assert (len(rows[0].finals), rows[0].mean, rows[0].lost) == (1, 0.2, "1 diverged, 1 failed")
 
 
 def test_only_equal_settings_stand_in_one_table() -> None:
@@ -88,7 +81,7 @@ def test_two_sleeps_of_one_strategy_are_kept_apart() -> None:
     groups = group_strategies([deeper, finished("naive+src", 0, 0.6, config=config)])
     assert len(groups) == 2
     assert all(name.startswith("naive+src (") for name in groups)
-    assert [row.sleep for row in summarise([r for g in groups.values() for r in g])] == ["auto", "auto, changed"]
+    assert [row.sleep for row in main_results([r for g in groups.values() for r in g])] == ["auto", "auto, changed"]
 
 
 def test_the_printed_table_is_in_percent() -> None:
