@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.cli._options import check_conditions, places, say, wandb_settings
+from benchmarks.cli._options import check_conditions, places, wandb_settings
 from benchmarks.configs.checks import check_names
+from benchmarks.console import say
 
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
@@ -35,14 +36,14 @@ def say_what_would_run(jobs: Sequence[Job], options: argparse.Namespace, console
         todo += [] if is_done else [job]
         name = job.name if is_one else job.full_name
         state = "done" if is_done else "to run"
-        say(f"{state:>6}  {name}  {job.path}", console)
+        say(console, f"{state:>6}  {name}  {job.path}")
     known = [seconds for seconds in expected_seconds(todo) if seconds is not None]
     cost = f"{len(todo)} of {len(jobs)} runs to make"
     if known:
         cost += f"; by the runs of other seeds {sum(known) / 60:.1f} min, one after the other"
     if len(known) < len(todo):
         cost += f"; of {len(todo) - len(known)} no seed was run yet, so their cost is not known"
-    say(cost, console)
+    say(console, cost)
     return 0
 
 

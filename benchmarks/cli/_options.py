@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from src_plugin.errors import ConfigError
 
 if TYPE_CHECKING:  # what these import takes seconds
@@ -63,11 +61,6 @@ def add_wandb(parser: argparse.ArgumentParser) -> None:
     modes = ("auto", "online", "offline", "disabled")
     parser.add_argument("--wandb", nargs="?", choices=modes, const="auto", metavar="MODE", help=f"{what}; {modes}")
     parser.add_argument("--wandb-project", metavar="NAME", help="default: WANDB_PROJECT, or src-plugin")
-
-
-def say(text: object, console: Console) -> None:
-    """Print a line that may be long, such as a path, without breaking or colouring it."""
-    console.print(str(text), soft_wrap=True, highlight=False, markup=False)
 
 
 def places(options: argparse.Namespace) -> Places:

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.configs.reference import reference, write_reference
+from benchmarks.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("--write", type=Path, metavar="FILE", help="write it there instead")
 
 
@@ -21,5 +21,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
         print(reference())
         return 0
     write_reference(options.write)
-    console.print(f"wrote {options.write}", highlight=False, markup=False)
+    say(console, f"wrote {options.write}")
     return 0

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from benchmarks.cli._options import add_changes, add_places, check_device, places, say
+from benchmarks.cli._options import add_changes, add_places, check_device, places
 from benchmarks.configs.checks import check_names
 from benchmarks.configs.files import load_config
+from benchmarks.console import say
 
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
@@ -23,7 +24,6 @@ ADAM = ("training.optimizer=adam", "training.lr=0.001")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     what = "closed-form: each night again with something else in the place of its sleep; prediction: a grid of sleeps"
     parser.add_argument("what", choices=("closed-form", "prediction"), help=what)
     parser.add_argument("configs", type=Path, nargs="+", help="files of configs/; measured on held-out images")
@@ -62,10 +62,10 @@ def main(options: argparse.Namespace, console: Console) -> int:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
     {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
     tables = "\n\n".join(_tables(options.out))
-    say(tables, console)
+    say(console, tables)
     if options.write is not None:
         write_between_marks(options.write, tables)
-        console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
+        say(console, f"wrote the tables of {options.write}")
     return 0
 
 
@@ -77,9 +77,9 @@ def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console:
     folder = options.out / CLOSED_FORM
     for path, make in _missing(configs, folder, explain_run, options, console):
         make()
-        say(path, console)
+        say(console, path)
     for picture in draw_nights(read_all(folder), folder / "nights.png"):
-        say(picture, console)
+        say(console, picture)
 
 
 def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
@@ -90,10 +90,10 @@ def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: 
     folder = options.out / PREDICTION
     for path, make in _missing(configs, folder, predict_grid, options, console):
         make()
-        say(path, console)
+        say(console, path)
     for path in sorted(folder.glob("*-seed*.json")):
         for picture in draw_grid(read(path), path.with_suffix(".png")):
-            say(picture, console)
+            say(console, picture)
 
 
 def _missing(

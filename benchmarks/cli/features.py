@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks.cli._options import add_places, check_device, places
 from benchmarks.configs.checks import check_names
 from benchmarks.configs.files import load_config
+from benchmarks.console import say
 from src_plugin.errors import ConfigError
 
 if TYPE_CHECKING:  # what this imports takes seconds
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # what this imports takes seconds
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("configs", type=Path, nargs="+", help="files of configs/ with a backbone")
     parser.add_argument("--repair", action="store_true", help="compute anew what is not what was written")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="devices that compute together; default: 1")
@@ -54,9 +54,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         for found, key in zip((data, *data.then), keys, strict=True):
             shapes = f"{tuple(found.train_images.shape)} and {tuple(found.test_images.shape)}"
             folder = options.features / key
-            console.print(
-                f"{config.name}: features {shapes} of {found.name} in {folder}", highlight=False, soft_wrap=True
-            )
+            say(console, f"{config.name}: features {shapes} of {found.name} in {folder}")
     return 0
 
 
@@ -85,10 +83,9 @@ def _time_features(config: RunConfig, options: argparse.Namespace, console: Cons
     minutes = n / found["extraction"] / 60
     computing = found["processor_ratio"]
     alone = "" if computing is None else f", by processor time {computing:.2f}"
-    console.print(
+    say(
+        console,
         f"{config.name}: {found['extraction']:.1f} images/s, the plain loop {found['plain']:.1f} "
         f"(ratio {found['ratio']:.2f}, in turns {found['ratios'][0]:.2f} to {found['ratios'][-1]:.2f}{alone}); "
         f"{n:,} images take {minutes:.1f} min",
-        highlight=False,
-        soft_wrap=True,
     )

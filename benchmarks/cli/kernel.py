@@ -9,7 +9,6 @@ from rich.console import Console
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     add = parser.add_argument
     add("--steps", type=_positive, default=15000, help="of the event backend (default: 15000)")
     add("--reference-steps", type=_positive, default=300, help="of the reference (default: 300)")

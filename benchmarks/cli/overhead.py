@@ -12,7 +12,6 @@ from benchmarks.configs.files import load_config
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("config", type=Path, nargs="?", default=Path("configs/split_digits.yaml"))
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="folder with the data set's files")
     parser.add_argument("--repeats", type=int, default=3, help="turns, of which the median counts (default: 3)")

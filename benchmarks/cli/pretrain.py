@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cli._options import add_data, add_wandb, say, wandb_settings
+from benchmarks.cli._options import add_data, add_wandb, wandb_settings
 from benchmarks.configs.yaml_files import BACKBONE, read_mapping
+from benchmarks.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("config", type=Path, help="a file of configs/backbones/")
     parser.add_argument("--out", type=Path, default=Path("weights"), metavar="DIR", help="default: weights")
     parser.add_argument("--accelerator", default="auto", help="Lightning's: auto (default), cpu, cuda, mps")
@@ -60,5 +60,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
     path = load_first(train, options.data_root, download=options.download)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     lines = f"backbone:\n  name: paper_vgg\n  weights: {path}\n  weights_sha256: {digest}"
-    say(f"for a config:\n{lines}", console)
+    say(console, f"for a config:\n{lines}")
     return 0

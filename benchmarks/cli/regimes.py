@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.cli._jobs import run_jobs, say_what_would_run
-from benchmarks.cli._options import add_conditions, check_conditions, say
+from benchmarks.cli._options import add_conditions, check_conditions
 from benchmarks.configs.matrix import load_matrix
+from benchmarks.console import say
 from src_plugin.errors import SRCError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("matrix", type=Path, help="a matrix of configs/, e.g. configs/regimes_digits.yaml")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of its regimes; default: all")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="some of its data sets; default: all")
@@ -53,8 +53,8 @@ def main(options: argparse.Namespace, console: Console) -> int:
         console.print(table)
     console.print(describe_matrix(records), style="dim", highlight=False)
     draw = {"heat_map": draw_heat_map, "curves": draw_curves}[matrix.draws]
-    say(draw(rows, out / f"{matrix.draws}.png", title=matrix.title, note=describe_matrix(records)), console)
+    say(console, draw(rows, out / f"{matrix.draws}.png", title=matrix.title, note=describe_matrix(records)))
     if options.write is not None:
         write_between_marks(options.write, markdown_tables(rows, records))
-        console.print(f"wrote the tables of {options.write}", highlight=False, markup=False)
+        say(console, f"wrote the tables of {options.write}")
     return 1 if any(record.status == "failed" for record in made) else 0

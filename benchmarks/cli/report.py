@@ -7,11 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cli._options import say
+from benchmarks.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("folders", type=Path, nargs="+", help="folders of records, e.g. runs benchmarks/results")
     out = "folder of the page; default: site"
     parser.add_argument("--out", type=Path, default=Path("site"), metavar="DIR", help=out)
@@ -21,5 +20,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
     """Make the page, and print where it is."""
     from benchmarks.report import report
 
-    say(report(options.folders, out=options.out, console=console), console)
+    say(console, report(options.folders, out=options.out, console=console))
     return 0

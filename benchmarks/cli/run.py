@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmarks.cli._jobs import check, run_jobs, say_what_would_run
-from benchmarks.cli._options import add_changes, add_conditions, say
+from benchmarks.cli._options import add_changes, add_conditions
 from benchmarks.configs.files import load_config
+from benchmarks.console import say
 from src_plugin.errors import ConfigError
 
 if TYPE_CHECKING:  # what this imports takes seconds
@@ -18,7 +19,6 @@ if TYPE_CHECKING:  # what this imports takes seconds
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("configs", type=Path, nargs="+", help="files of configs/, e.g. configs/split_digits.yaml")
     parser.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the configs")
     add_changes(parser)
@@ -50,7 +50,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         console.print(describe(own), style="dim", highlight=False)
         picture = draw(own, options.out / name / "accuracy.png")
         if picture:
-            say(picture, console)
+            say(console, picture)
     return 1 if any(record.status == "failed" for record in records) else 0
 
 

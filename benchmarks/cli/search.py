@@ -11,10 +11,10 @@ from rich.console import Console
 from benchmarks.cli._jobs import check, run_jobs, say_what_would_run
 from benchmarks.cli._options import add_conditions
 from benchmarks.configs.files import load_config
+from benchmarks.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("config", type=Path, help="a file of configs/; its stream, network and training are used")
     parser.add_argument("--strategies", nargs="+", metavar="NAME", required=True, help="methods with numbers to choose")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write a config that extends this one by the choice")
@@ -42,5 +42,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
         given = f"--strategies {' '.join(strategies)} --seeds {' '.join(map(str, seeds))}"
         command = f"python -m benchmarks search {options.config.as_posix()} {given}"
         options.write.write_text(settings_file(found, extends=extends, seen=seen, command=command), encoding="utf-8")
-        console.print(f"wrote {options.write}", highlight=False, markup=False)
+        say(console, f"wrote {options.write}")
     return 0

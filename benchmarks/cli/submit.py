@@ -7,11 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.cli._options import say
+from benchmarks.console import say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("folders", type=Path, nargs="+", help="folders of records, e.g. runs")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--note", default="", help="a sentence on what this is")
@@ -31,5 +30,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
         allow_dirty=options.allow_dirty,
         allow_failed=options.allow_failed,
     )
-    say(folder, console)
+    say(console, folder)
     return 0

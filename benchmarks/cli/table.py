@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.console import say
 from src_plugin.errors import SRCError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also make the marked table in a Markdown file anew")
     what = "each strategy with and without sleep, beside what was published; in Markdown, to the screen or to --write"
@@ -33,7 +33,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
     if not groups:
         raise SRCError(f"there are no records in {options.folder}; `python -m benchmarks run <config>` makes them")
     if options.compare and options.write is None:
-        console.print(comparison(records, load_published()), highlight=False, markup=False, soft_wrap=True)
+        say(console, comparison(records, load_published()))
         return 0
     notes = what_differs(groups)
     for setting, group in groups.items():
@@ -42,5 +42,5 @@ def main(options: argparse.Namespace, console: Console) -> int:
     if options.write is not None:
         text = comparison(records, load_published()) if options.compare else markdown_table(records)
         write_between_marks(options.write, text)
-        console.print(f"wrote the table of {options.write}", highlight=False, markup=False)
+        say(console, f"wrote the table of {options.write}")
     return 0

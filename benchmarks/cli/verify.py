@@ -11,7 +11,6 @@ from benchmarks.cli._options import add_places, check_device, places
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("paths", type=Path, nargs="+", help="records, and folders of records")
     parser.add_argument("--rerun", action="store_true", help="run them again; what is confirmed gets a mark beside it")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="run only these seeds again; default: all")

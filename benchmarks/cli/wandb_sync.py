@@ -11,7 +11,6 @@ from benchmarks.cli._options import add_wandb
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Give a parser the options of the command."""
     parser.add_argument("folder", type=Path, help="a folder of records, e.g. runs")
     add_wandb(parser)
 

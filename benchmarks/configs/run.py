@@ -1,4 +1,4 @@
-"""RunConfig: what is run, and what of it can move a number. `config_files.py` reads it from YAML."""
+"""RunConfig: what is run, and what of it can move a number. `files.py` reads it from YAML."""
 
 from __future__ import annotations
 

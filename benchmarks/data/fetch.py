@@ -34,6 +34,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from benchmarks.console import say
 from benchmarks.data.known import Archive
 from benchmarks.errors import DataError
 
@@ -127,7 +128,7 @@ def unpack(archive: Archive, path: Path, folder: Path, *, console: Console | Non
 
 def _receive_whole(archive: Archive, target: Path, *, console: Console, attempts: int, pause: float) -> None:
     part = target.with_name(f"{target.name}.part")
-    console.print(f"fetching {archive.title}: {archive.url} -> {target}", highlight=False, markup=False, soft_wrap=True)
+    say(console, f"fetching {archive.title}: {archive.url} -> {target}")
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -163,7 +164,7 @@ def _receive_whole(archive: Archive, target: Path, *, console: Console, attempts
                     f"{archive.title} could not be fetched: {reason}. Try again, which goes on from the {size} bytes "
                     f"that are there, or {archive.by_hand(target.parent)}"
                 )
-            progress.console.print(f"interrupted ({reason}); going on from {size} bytes", markup=False, soft_wrap=True)
+            say(progress.console, f"interrupted ({reason}); going on from {size} bytes")
             time.sleep(pause * 2 ** max(fruitless - 1, 0))
     found = _md5(part)
     if found != archive.md5:
@@ -235,7 +236,7 @@ def _alone(target: Path, console: Console) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            console.print(f"another process is making {target}; waiting for it", markup=False, soft_wrap=True)
+            say(console, f"another process is making {target}; waiting for it")
             lock.acquire()
     except OSError as error:
         raise DataError(f"{target} cannot be written: {error}; choose another --data-root") from error

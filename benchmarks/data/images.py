@@ -2,8 +2,8 @@
 
 Greyscale. Every image is opened as RGB: a greyscale one has its channel three times, as a colour camera sees a grey
 thing. So a set that is all greyscale, and a grey photo among colour ones (CUB-200-2011 and ImageNet have some), are
-legal, and nothing is dropped or refused for it; `Images.greyscale` counts them, and `tell_of_greyscale` in
-`image_sets` says so once. More than 8 bits a channel are refused: Pillow would cut the values off, not scale them.
+legal, and nothing is dropped or refused for it; `Images.greyscale` counts them, and `tell_of_greyscale` says so
+once. More than 8 bits a channel are refused: Pillow would cut the values off, not scale them.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from rich.filesize import decimal
 from torch import Tensor
 
 from benchmarks.configs.backbone import BackboneConfig
+from benchmarks.console import say
 from benchmarks.data.images import ImageSet
 from benchmarks.errors import DataError
 from benchmarks.features.backbones import Backbone
@@ -108,7 +109,7 @@ def features_for(
     # Ranks that were started together go on together, whatever each of them would find: one that turned back because
     # another process has just written the last shard would leave the others waiting.
     if not together and not any(part.todo for part in store.missing()):
-        _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
+        say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         return store.open(console)
 
     from benchmarks.data.images import tell_of_greyscale
@@ -279,7 +280,7 @@ class _Store:
                 _tell_skipped(skipped[split], f"{split} images of {self.images.name}", console)
         makers = {json.dumps(sidecar.made_by) for survey in found.values() for sidecar in survey.whole.values()}
         if len(makers) > 1:
-            _say(console, f"{self.title}: parts were made by {' and '.join(sorted(makers))}; last bits may differ")
+            say(console, f"{self.title}: parts were made by {' and '.join(sorted(makers))}; last bits may differ")
         n_skipped = {split: len(images) for split, images in skipped.items()}
         labels = {
             split: torch.tensor([label for k in sorted(survey.whole) for label in survey.whole[k].labels])
@@ -321,7 +322,7 @@ class _Store:
             try:
                 held.enter_context(lock.acquire(timeout=0))
             except Timeout:
-                _say(console, f"{self.title}: waiting for another process that computes them ({lock.lock_file})")
+                say(console, f"{self.title}: waiting for another process that computes them ({lock.lock_file})")
                 held.enter_context(lock.acquire())
             except (OSError, NotImplementedError):
                 pass  # a disk without locks: the same files are computed side by side
@@ -357,28 +358,24 @@ def _timed(store: _Store, parts: Sequence[Part], console: Console) -> Iterator[N
     """Say what is computed, and how long it took."""
     n_images = sum(len(part.numbers()) for part in parts)
     if not n_images:
-        _say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
+        say(console, f"{store.title}: {store.n_images} images, on disk in {store.folder}")
         yield
         return
     n_bytes = sum(part.shards.n_bytes(part.todo) for part in parts)
     kept = f" ({store.n_images - n_images} are on disk)" if n_images < store.n_images else ""
-    _say(console, f"{store.title}: {n_images} images to compute{kept}, {decimal(n_bytes)} in {store.folder}")
+    say(console, f"{store.title}: {n_images} images to compute{kept}, {decimal(n_bytes)} in {store.folder}")
     started = time.perf_counter()
     yield
     seconds = time.perf_counter() - started
-    _say(console, f"{store.title}: {n_images} images in {seconds:.1f} s, {n_images / seconds:.0f} per second")
+    say(console, f"{store.title}: {n_images} images in {seconds:.1f} s, {n_images / seconds:.0f} per second")
 
 
 def _tell_skipped(skipped: Sequence[Skipped], what: str, console: Console) -> None:
-    _say(console, f"left out, because they cannot be read: {len(skipped)} {what}", style="yellow")
+    say(console, f"left out, because they cannot be read: {len(skipped)} {what}", style="yellow")
     for image in skipped[:NAMED]:
-        _say(console, f"  {image.image}: {image.why}", style="yellow")
+        say(console, f"  {image.image}: {image.why}", style="yellow")
     if len(skipped) > NAMED:
-        _say(console, f"  and {len(skipped) - NAMED} more, in the .json files beside the features", style="yellow")
-
-
-def _say(console: Console, text: str, *, style: str | None = None) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+        say(console, f"  and {len(skipped) - NAMED} more, in the .json files beside the features", style="yellow")
 
 
 def _version(package: str) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.pretrain.config import PretrainConfig
 from benchmarks.pretrain.data import ImageDataModule
 from benchmarks.pretrain.files import WEIGHTS, WholeFiles, forget, is_done, keepers, state_file, write_backbone
@@ -96,7 +97,7 @@ def pretrain(
     folder = out / config.name
     data = ImageDataModule(config, data_root=data_root, download=download, workers=workers)
     if resume and is_done(folder, data):
-        _say(console, f"already done: {folder / WEIGHTS}")
+        say(console, f"already done: {folder / WEIGHTS}")
         return folder / WEIGHTS
     if threads is not None:
         torch.set_num_threads(threads)
@@ -130,13 +131,9 @@ def pretrain(
             device = str(trainer.strategy.root_device)
             write_backbone(folder, data, accuracies, device=device, max_seconds=max_seconds)
             shown = ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in accuracies.items())
-            _say(console, f"{config.name}: {shown}: {folder / WEIGHTS}")
+            say(console, f"{config.name}: {shown}: {folder / WEIGHTS}")
         trainer.strategy.barrier("written")
     return folder / WEIGHTS
-
-
-def _say(console: Console, message: str) -> None:
-    console.print(message, soft_wrap=True, highlight=False, markup=False)
 
 
 def _train(

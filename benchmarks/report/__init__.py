@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.console import say
 from src_plugin.errors import ConfigError, SRCError
 
 MARK = "report.json"  # by which a folder is known as a report, and may be replaced
@@ -63,12 +64,7 @@ def report(folders: Sequence[Path], *, out: Path, console: Console) -> Path:
         shutil.rmtree(made, ignore_errors=True)
     page = out / "index.html"
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    console.print(
-        f"{len(runs):,} runs on {len(benchmarks)} benchmarks, {size / 1e6:.1f} MB: {page}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    say(console, f"{len(runs):,} runs on {len(benchmarks)} benchmarks, {size / 1e6:.1f} MB: {page}")
     return page
 
 

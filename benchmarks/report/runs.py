@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.errors import RecordError
 from benchmarks.records.record import Record, read_record
 from benchmarks.verification.marks import is_verified
@@ -128,10 +129,5 @@ def read_runs(folders: Sequence[Path], *, console: Console) -> list[Run]:
     if others:
         what = "1 record is of a run" if len(others) == 1 else f"{len(others)} records are of runs"
         was = "was" if len(others) == 1 else "were"
-        console.print(
-            f"{what} that {was} read before and left out, e.g. {others[0]}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        say(console, f"{what} that {was} read before and left out, e.g. {others[0]}")
     return list(found.values())

@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.configs.run import RunConfig
+from benchmarks.console import say
 from benchmarks.errors import ClusterError
 from benchmarks.files import write_whole
 from benchmarks.records.environment import ROOT, versions
@@ -124,10 +125,7 @@ def join(address: str, *, workers: int | None, threads: int, device: str, consol
         try:
             n_cpus = int(ray.cluster_resources().get("CPU", 0))
             n = workers or max(2, n_cpus // threads)  # with one joblib would stay in this process
-            console.print(
-                f"cluster: {len(_nodes(ray))} nodes with {n_cpus} CPUs; up to {n} runs at the same time",
-                highlight=False,
-            )
+            say(console, f"cluster: {len(_nodes(ray))} nodes with {n_cpus} CPUs; up to {n} runs at the same time")
             options = {"num_cpus": threads, "num_gpus": 1 if device.startswith("cuda") else 0, "max_retries": 1}
             yield Cluster(ray_pool(workers=n, options=options))
         finally:

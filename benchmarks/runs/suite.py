@@ -24,6 +24,7 @@ from rich.progress import (
 
 from benchmarks.configs.matrix import Matrix
 from benchmarks.configs.run import RunConfig, resolve
+from benchmarks.console import say
 from benchmarks.data.dataset import Dataset
 from benchmarks.errors import RecordError
 from benchmarks.records.environment import commit
@@ -87,7 +88,7 @@ def read_done(job: Job, console: Console) -> Record | None:
     try:
         return done_record(job.path)
     except RecordError as error:
-        console.print(f"{job.name}: run again, because {error}", style="yellow", markup=False, soft_wrap=True)
+        say(console, f"{job.name}: run again, because {error}", style="yellow")
         return None
 
 
@@ -142,7 +143,7 @@ def run_suite(
     if records:
         few = len(records) <= 20 and len({job.config.name for job in jobs}) == 1
         done = "; ".join(job.name for job in records) if few else f"{len(records)} of {len(jobs)} runs"
-        console.print(f"already done: {done}", soft_wrap=True, highlight=False)
+        say(console, f"already done: {done}")
     if wandb is not None:
         _mirror_what_is_done(records, wandb)
     todo = [job for job in jobs if job not in records]
@@ -214,12 +215,12 @@ def _make(
                 if record.status == "failed":
                     n_failed += 1
                     message = f"{name} failed: {record.error}; its traceback is in {log_path(job.path)}"
-                    progress.console.print(message, style="red", markup=False, soft_wrap=True)
+                    say(progress.console, message, style="red")
                 elif record.status in ("skipped", "diverged"):
                     message = f"{name} {record.status}: {record.error}"
-                    progress.console.print(message, style="yellow", markup=False, soft_wrap=True)
+                    say(progress.console, message, style="yellow")
                 elif not is_one and not console.is_terminal:  # a log of hours shows no bar until its end
-                    progress.console.print(f"{len(records)}/{len(jobs)} {name}: {record.status}", highlight=False)
+                    say(progress.console, f"{len(records)}/{len(jobs)} {name}: {record.status}")
                 note = f"{n_failed} failed" if n_failed else ""
                 progress.update(suite, advance=1, note=note, running=running())
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.errors import WorkerError
 
 Job = TypeVar("Job", bound=Hashable)
@@ -95,7 +96,7 @@ def run_in_processes(
         if pool.tries_again:
             raise _second_death(error, pool) from error
         message = f"a worker process ended without an answer ({type(error).__name__}); what was being done goes on"
-        console.print(message, style="yellow", soft_wrap=True, highlight=False)
+        say(console, message, style="yellow")
     for job in list(left):
         done = finished(job)
         if done is not None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from rich.console import Console
 
 from benchmarks.configs.run import Section
+from benchmarks.console import say
 from src_plugin.errors import ConfigError, did_you_mean
 
 MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "run": "online", "dryrun": "offline"}
@@ -111,7 +112,7 @@ def announce(settings: WandbSettings, *, records: Path, console: Console) -> Non
             f"or mirror the records themselves: {again}",
         ]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(console, line)
 
 
 def _mode_of_environment() -> str | None:

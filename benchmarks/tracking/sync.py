@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.records.record import Record, read_record, reports_by_experience
 from benchmarks.tracking.logger import PATIENCE, RunLog, is_mirrored
 from benchmarks.tracking.settings import WandbSettings, sending
@@ -87,10 +88,10 @@ def sync(folder: Path, *, settings: WandbSettings, console: Console) -> int:
         trouble = log_record(record, path=path, settings=settings, picture=picture if picture.is_file() else None)
         done, in_a_row = (done + 1, 0) if trouble is None else (done, in_a_row + 1)
         if in_a_row == PATIENCE:
-            console.print("W&B does not answer; the same command goes on later", style="yellow", soft_wrap=True)
+            say(console, "W&B does not answer; the same command goes on later", style="yellow")
             break
     before = len(records) - len(todo)
-    console.print(f"mirrored {done} of {len(todo)} runs ({settings.mode}); {before} were already", highlight=False)
+    say(console, f"mirrored {done} of {len(todo)} runs ({settings.mode}); {before} were already")
     if settings.mode == "offline" and done:
-        console.print(f"to send them: {sending(settings)}", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"to send them: {sending(settings)}")
     return 0 if done == len(todo) else 1

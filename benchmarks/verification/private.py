@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.records.record import Record
 from benchmarks.verification.findings import short
 
@@ -69,7 +70,7 @@ def warn_of_private(records: Mapping[Path, Record], note: str, console: Console)
         more = f" (and in {len(where) - 1:,} more records)" if len(where) > 1 else ""
         shown = f"{text[:6]}..." if "key" in what else short(text)  # keys are not for logs either
         message = f"warning: {where[0]}: {field} holds {what}, which would be public: {shown}{more}"
-        console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, message, style="yellow")
 
 
 def own_names() -> dict[str, str]:

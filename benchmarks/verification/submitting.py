@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.errors import SubmitError
 from benchmarks.files import write_whole
 from benchmarks.records.environment import commit
@@ -83,7 +84,7 @@ def submit(
         f"records: {len(contents):,}, with {MANIFEST} and {README} in {out}",
         f"left out: {_in_words(left_out)}",
     ):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     return out
 
 

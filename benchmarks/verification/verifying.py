@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.console import say
 from benchmarks.records.environment import commit
 from benchmarks.records.record import Record
 from benchmarks.streams.loading import Places, load_for
@@ -57,7 +58,7 @@ def verify(
             records[path] = record
     tell(findings, console=console)
     n_wrong = len(files) - len(records)
-    _say(f"records checked: {len(files):,}, with findings: {n_wrong:,}", console)
+    say(console, f"records checked: {len(files):,}, with findings: {n_wrong:,}")
     status = int(any(not finding.is_warning for finding in findings))
     if not rerun:
         return status
@@ -75,7 +76,7 @@ def _repeat_all(
     for path, record in chosen.items():
         data[path] = load_for(config_of(record), places, console=console)
     seconds = math.fsum(record.seconds.total for record in chosen.values())
-    _say(f"runs to repeat: {len(chosen):,}, {seconds:.0f} s by their own clocks", console)
+    say(console, f"runs to repeat: {len(chosen):,}, {seconds:.0f} s by their own clocks")
     n_confirmed = 0
     for path, record in chosen.items():
         try:
@@ -91,10 +92,10 @@ def _repeat_all(
         )
         if comparison.holds:
             n_confirmed += 1
-            _say(f"{path}: {_in_words(comparison)}; wrote {write_mark(path, again, comparison).name}", console)
-    _say(f"runs confirmed: {n_confirmed:,} of {len(chosen):,}", console)
+            say(console, f"{path}: {_in_words(comparison)}; wrote {write_mark(path, again, comparison).name}")
+    say(console, f"runs confirmed: {n_confirmed:,} of {len(chosen):,}")
     if n_confirmed and commit()[1] is not True:
-        _say("warning: no commit names the code that repeated them, and the marks say so; commit first", console)
+        say(console, "warning: no commit names the code that repeated them, and the marks say so; commit first")
     return int(n_confirmed < len(chosen))
 
 
@@ -114,15 +115,11 @@ def tell(findings: Sequence[Finding], *, console: Console) -> None:
     """Print findings, each on a line; a warning that several records share once, with their number."""
     for finding in findings:
         if not finding.is_warning:
-            console.print(str(finding), style="red", markup=False, highlight=False, soft_wrap=True)
+            say(console, finding, style="red")
     shared: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
         if finding.is_warning:
             shared.setdefault((finding.field, finding.found, finding.expected), []).append(finding)
     for group in shared.values():
         more = f" (and {len(group) - 1:,} more records)" if len(group) > 1 else ""
-        console.print(f"warning: {group[0]}{more}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _say(text: str, console: Console) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, f"warning: {group[0]}{more}", style="yellow")
