@@ -13,6 +13,7 @@ from benchmarks.cli._options import add_changes, add_places, check_device, place
 from benchmarks.configs.checks import check_names
 from benchmarks.configs.files import load_config
 from benchmarks.console import say
+from benchmarks.markdown import check_marks, write_between_marks
 
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
@@ -46,18 +47,17 @@ def main(options: argparse.Namespace, console: Console) -> int:
             configs.append(load_config(path, changes=[*options.changes, *ADAM]))
     for config in configs:
         check_names(config, ())
+    if options.write is not None:
+        check_marks(options.write)  # to be refused now, not after hours
     check_device(options.device)
 
     import torch
 
     from benchmarks.explain.running import held_out
-    from benchmarks.markdown import check_marks, write_between_marks
     from benchmarks.streams.loading import check_dataset
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if options.write is not None:
-        check_marks(options.write)  # to be refused now, not after hours
     for config in configs:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
     {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)

@@ -11,6 +11,7 @@ from benchmarks.cli._jobs import run_jobs, say_what_would_run
 from benchmarks.cli._options import add_conditions, check_conditions
 from benchmarks.configs.matrix import load_matrix
 from benchmarks.console import say
+from benchmarks.markdown import check_marks, write_between_marks
 from src_plugin.errors import SRCError
 
 
@@ -27,17 +28,17 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace, console: Console) -> int:
     """Run what has no record yet, and show the matrix; 1 if a run failed."""
     matrix = load_matrix(options.matrix).select(regimes=options.only, datasets=options.datasets)
+    matrix.check_methods(options.methods or ())
+    if options.write is not None:
+        check_marks(options.write)  # to be refused now, not after hours
     check_conditions(options)
 
-    from benchmarks.markdown import check_marks, write_between_marks
     from benchmarks.records.record import read_record
     from benchmarks.runs.suite import plan_matrix
     from benchmarks.tables.curves import draw_curves
     from benchmarks.tables.heat_map import draw_heat_map
     from benchmarks.tables.matrix import describe_matrix, make_rows, make_tables, markdown_tables
 
-    if options.write is not None:
-        check_marks(options.write)  # to be refused now, not after hours
     seeds, out = list(dict.fromkeys(options.seeds)), options.out / matrix.stem
     jobs = plan_matrix(matrix, methods=options.methods, seeds=seeds, out=out)
     if options.dry_run:

@@ -121,6 +121,16 @@ class Matrix:
     draws: Literal["heat_map", "curves"]
     cells: tuple[Cell, ...]
 
+    def check_methods(self, methods: Sequence[str]) -> None:
+        """Refuse methods that the matrix does not have.
+
+        Raises:
+            ConfigError: The nearest known one is named.
+        """
+        for method in methods:
+            if method not in self.methods:
+                raise ConfigError(f"{self.stem} has no method {method!r}{did_you_mean(method, self.methods)}")
+
     def select(self, *, regimes: Sequence[str] | None = None, datasets: Sequence[str] | None = None) -> Matrix:
         """Return the matrix of some of its regimes and data sets; None keeps all.
 

@@ -33,7 +33,7 @@ from benchmarks.runs.attempt import Conditions, Job, attempt, done_record, work
 from benchmarks.runs.log import log_path
 from benchmarks.runs.workers import Pool, processes, run_in_processes
 from benchmarks.streams.loading import Places, forget_loaded, load_for
-from src_plugin.errors import ConfigError, did_you_mean
+from src_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from benchmarks.runs.cluster import Cluster
@@ -62,9 +62,7 @@ def plan_matrix(matrix: Matrix, *, methods: Sequence[str] | None, seeds: Sequenc
     Raises:
         ConfigError: A method is not in the matrix, or no run is left.
     """
-    for method in methods or ():
-        if method not in matrix.methods:
-            raise ConfigError(f"{matrix.stem} has no method {method!r}{did_you_mean(method, matrix.methods)}")
+    matrix.check_methods(methods or ())
     jobs = []
     for cell in matrix.cells:
         strategies = [s for method, s in cell.strategies.items() if methods is None or method in methods]

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.__main__ import COMMANDS, commands
 from places import ROOT
 
-HEAVY = ("avalanche", "matplotlib", "pytorch_lightning", "scipy", "timm", "torch", "wandb")
+HEAVY = ("avalanche", "matplotlib", "pytorch_lightning", "timm", "torch", "wandb")
 CODE = """
 import contextlib, io, json, sys
 from benchmarks.__main__ import main
@@ -51,6 +51,9 @@ MISTAKES = {
     "a folder": (["run", DIGITS, "--out", "README.md/runs"], "README.md is a file; give a folder for the records"),
     "a strategy to search": (["search", DIGITS, "--strategies", "ewcc"], "did you mean 'ewc'?"),
     "a regime": (["regimes", REGIMES, "--only", "sdg"], "regimes_digits has no regime 'sdg'; did you mean 'sgd'?"),
+    "a method of a matrix": (["regimes", REGIMES, "--methods", "nive"], "has no method 'nive'; did you mean 'naive'?"),
+    "a document": (["explain", "prediction", DIGITS, "--write", "none.md"], "none.md cannot be read"),
+    "a folder of records": (["table", "none"], "none is no folder"),
     "a key of a config to explain": (["explain", "closed-form", DIGITS, "--set", "model.hiden=[9]"], "'hidden'"),
     "a config without a backbone": (["features", DIGITS], "split_digits keeps no features"),
     "a config to time": (["overhead", "configs/split_digit.yaml"], "did you mean 'split_digits.yaml'?"),
