@@ -29,6 +29,10 @@ class RecordError(SRCError, ValueError):
     """A record file cannot be read, or what it says cannot be true."""
 
 
+class NewerRecordError(RecordError):
+    """A record, or a file of records, is of a form that newer code wrote; it is not touched."""
+
+
 class SubmitError(SRCError, ValueError):
     """Records cannot be submitted as they are, or not to this place; nothing was written."""
 

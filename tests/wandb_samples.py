@@ -157,7 +157,7 @@ def stub_wandb(monkeypatch: pytest.MonkeyPatch, *, fails: str = "") -> tuple[Stu
             raise TimeoutError("no answer")
         return run
 
-    artifact = SimpleNamespace(add_file=lambda *_, **__: None)
+    artifact = SimpleNamespace(new_file=lambda *_, **__: io.BytesIO())
     stub = SimpleNamespace(
         init=init, Settings=dict, Table=lambda **table: table, Artifact=lambda *_, **__: artifact, Image=str
     )

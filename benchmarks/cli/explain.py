@@ -85,13 +85,13 @@ def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console:
 def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
     from benchmarks.explain.prediction import predict_grid
     from benchmarks.explain.prediction_picture import draw_grid
-    from benchmarks.explain.records import read
+    from benchmarks.explain.records import paths_in, read
 
     folder = options.out / PREDICTION
     for path, make in _missing(configs, folder, predict_grid, options, console):
         make()
         say(console, path)
-    for path in sorted(folder.glob("*-seed*.json")):
+    for path in paths_in(folder):
         for picture in draw_grid(read(path), path.with_suffix(".png")):
             say(console, picture)
 
@@ -105,6 +105,7 @@ def _missing(
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Yield where records are not yet, and what makes them; seed by seed, so that all configs soon have one."""
     from benchmarks.explain.records import path_of, write
+    from benchmarks.records.packed import exists
     from benchmarks.streams.loading import load_for
 
     for seed in dict.fromkeys(options.seeds):
@@ -115,7 +116,7 @@ def _missing(
                 data = load_for(config, places(options), console=console, seeds=options.seeds)
                 write(explain_one(config, seed=seed, data=data), path)
 
-            if not path.exists():
+            if not exists(path):
                 yield path, make
 
 

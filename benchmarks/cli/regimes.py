@@ -33,6 +33,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         check_marks(options.write)  # to be refused now, not after hours
     check_conditions(options)
 
+    from benchmarks.records.packed import exists
     from benchmarks.records.record import read_record
     from benchmarks.runs.suite import plan_matrix
     from benchmarks.tables.curves import draw_curves
@@ -45,7 +46,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
         return say_what_would_run(jobs, options, console)
     made = [] if options.table_only else run_jobs(jobs, options, console)
     every = plan_matrix(matrix, methods=None, seeds=seeds, out=out)
-    records = [read_record(job.path) for job in every if job.path.exists()]
+    records = [read_record(job.path) for job in every if exists(job.path)]
     if not records:
         raise SRCError(f"{out} has no records of {options.matrix} with these seeds; without --table-only they are made")
 

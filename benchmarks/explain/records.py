@@ -12,6 +12,7 @@ from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import RecordError
 from benchmarks.explain.running import held_out
 from benchmarks.files import write_whole
+from benchmarks.records.packed import as_written, find_files, is_folder, read_text
 from benchmarks.records.record import config_hash
 
 Told = dict[str, Any]
@@ -28,7 +29,7 @@ def path_of(out: Path, config: RunConfig, seed: int) -> Path:
 
 def write(record: Told, path: Path) -> None:
     """Write a record, all of it or nothing."""
-    write_whole(path, (json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, as_written(record))
 
 
 def read(path: Path) -> Told:
@@ -38,7 +39,7 @@ def read(path: Path) -> Told:
         RecordError: It cannot be read.
     """
     try:
-        found: Told = json.loads(path.read_text(encoding="utf-8"))
+        found: Told = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     return found
@@ -46,7 +47,12 @@ def read(path: Path) -> Told:
 
 def read_all(folder: Path) -> list[Told]:
     """Return all records of a folder, by name; none where there is no folder."""
-    return [read(path) for path in sorted(folder.glob("*-seed*.json"))]
+    return [read(path) for path in paths_in(folder)]
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """Return where all records of a folder lie, by name; none where there is no folder."""
+    return find_files(folder, "*-seed*.json") if is_folder(folder) else []
 
 
 def groups_of(records: Sequence[Told]) -> dict[str, list[Told]]:

@@ -8,15 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from benchmarks.errors import RecordError
+from benchmarks.errors import NewerRecordError, RecordError
 from benchmarks.files import write_whole
 from benchmarks.records.metrics import pooled_accuracy
+from benchmarks.records.packed import as_written, find_files, read_text
+
+RECORD_FILES = "seed*.json"
+"""Names of the files of records."""
 
 
 class Seconds(BaseModel):
@@ -127,25 +131,26 @@ def finite(value: Any) -> Any:
 
 def write_record(record: Record, path: Path) -> None:
     """Write a record so that a reader finds all of it or nothing."""
-    text = json.dumps(record.model_dump(by_alias=True), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    write_whole(path, text.encode())
+    write_whole(path, as_written(record.model_dump(by_alias=True)))
 
 
 def read_record(path: Path) -> Record:
-    """Read and check a record.
+    """Read and check a record, on the disk or in a pack (`benchmarks.records.packed`).
 
     Raises:
         RecordError: The file cannot be read, is not JSON, does not fit the schema, contradicts itself, or its name
             belongs to another config or seed; the message names the file and what is wrong.
+        NewerRecordError: It is of a newer schema.
     """
     cure = "if it is a run's, remove it and `run` makes it again; else keep it elsewhere"
     try:
-        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+        record = Record.model_validate_json(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     except ZeroDivisionError as error:
         raise RecordError(f"{path} is not a valid record: n_test counts no test image; {cure}") from error
     except ValidationError as error:
+        refuse_newer(path, [item["input"] for item in error.errors() if item["loc"] == ("schema",)])
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "record"
         raise RecordError(f"{path} is not a valid record: {where}: {first['msg']}; {cure}") from error
@@ -155,15 +160,22 @@ def read_record(path: Path) -> Record:
     return record
 
 
+def refuse_newer(path: Path, schemas: Sequence[Any]) -> None:
+    """Raise NewerRecordError where a file says that it is of a newer schema: it is no broken file to be made again."""
+    own = Record.model_fields["schema_version"].default
+    for found in schemas:
+        if isinstance(found, int) and found > own:
+            what = f"{path} is a record of schema {found}, and this code reads {own}"
+            raise NewerRecordError(f"{what}: newer code wrote it; take that, or give another folder")
+
+
 def find_records(folder: Path) -> Iterator[Record]:
-    """Yield every record under a folder, in the order of their paths.
+    """Yield every record under a folder or in a pack, in the order of their paths.
 
     Raises:
         RecordError: There is no such folder, or one file is not a valid record.
     """
-    if not folder.is_dir():
-        raise RecordError(f"{folder} is no folder; `python -m benchmarks run <config>` makes records")
-    for path in sorted(folder.rglob("seed*.json")):
+    for path in find_files(folder, RECORD_FILES):
         yield read_record(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from benchmarks.records.environment import commit
+from benchmarks.records.packed import read_bytes
 from benchmarks.report import export
 from benchmarks.report.benchmark_page import benchmark_context, commit_dates, records_line
 from benchmarks.report.charts import chart_specs
@@ -104,7 +104,7 @@ class _Site:
                 self.write(run.page, "run.html", b=page, **run_context(run, siblings[run.record.hash], self.dates))
                 copy = self.folder / run.copy
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(run.path, copy)
+                copy.write_bytes(read_bytes(run.path))
 
 
 def _write(path: Path, text: str) -> None:

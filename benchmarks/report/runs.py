@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.console import say
-from benchmarks.errors import RecordError
-from benchmarks.records.record import Record, read_record
+from benchmarks.records.packed import find_files
+from benchmarks.records.record import RECORD_FILES, Record, read_record
 from benchmarks.verification.marks import is_verified
 from src_plugin.errors import SRCError
 
@@ -115,9 +115,7 @@ def read_runs(folders: Sequence[Path], *, console: Console) -> list[Run]:
     found: dict[str, Run] = {}
     others: list[Path] = []
     for folder in folders:
-        if not folder.is_dir():
-            raise RecordError(f"{folder} is no folder; `python -m benchmarks run <config>` makes records")
-        for path in sorted(folder.rglob("seed*.json")):
+        for path in find_files(folder, RECORD_FILES):
             parts = path.relative_to(folder).parts
             run = Run(read_record(path), path, parts[0] if len(parts) > 3 else "")
             if run.place in found:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from benchmarks.configs.run import RunConfig, resolve
-from benchmarks.errors import DiskFullError, RecordError
+from benchmarks.errors import DiskFullError, NewerRecordError, RecordError
 from benchmarks.files import NO_SPACE
 from benchmarks.records.observer import Facts, Observer, Watch
+from benchmarks.records.packed import exists
 from benchmarks.records.record import Record, read_record, write_record
 from benchmarks.runs.log import RunLogFile, log_path
 from benchmarks.streams.loading import Places, load_for
@@ -74,8 +75,9 @@ def done_record(path: Path) -> Record | None:
 
     Raises:
         RecordError: There is a file, and it is no record.
+        NewerRecordError: Newer code wrote it; it must not be replaced.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     record = read_record(path)
     return None if record.status in ("failed", "skipped") else record
@@ -85,6 +87,8 @@ def work(job: Job, *, conditions: Conditions) -> tuple[Job, Record]:
     """Run one job in a worker, unless it was done since it was given out: by a worker that died then, or elsewhere."""
     try:
         record = done_record(job.path)
+    except NewerRecordError:
+        raise
     except RecordError:
         record = None
     return job, record or attempt(job, conditions)

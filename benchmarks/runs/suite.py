@@ -26,8 +26,9 @@ from benchmarks.configs.matrix import Matrix
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.console import say
 from benchmarks.data.dataset import Dataset
-from benchmarks.errors import RecordError
+from benchmarks.errors import NewerRecordError, RecordError
 from benchmarks.records.environment import commit
+from benchmarks.records.packed import find_files
 from benchmarks.records.record import Record, config_hash, read_record, record_path
 from benchmarks.runs.attempt import Conditions, Job, attempt, done_record, work
 from benchmarks.runs.log import log_path
@@ -82,9 +83,14 @@ def read_done(job: Job, console: Console) -> Record | None:
     """Return the record of a job that need not be run again; say so if there is a file that is none.
 
     A diverged run is a result. A failed or skipped one is tried again.
+
+    Raises:
+        NewerRecordError: Newer code wrote it.
     """
     try:
         return done_record(job.path)
+    except NewerRecordError:
+        raise
     except RecordError as error:
         say(console, f"{job.name}: run again, because {error}", style="yellow")
         return None
@@ -98,10 +104,11 @@ def expected_seconds(jobs: Sequence[Job]) -> list[float | None]:
 
 def _median_seconds(folder: Path, hash8: str) -> float | None:
     seconds = []
-    for path in folder.glob(f"seed*-{hash8}.json"):
-        with suppress(RecordError):
-            record = read_record(path)
-            seconds += [record.seconds.total] if record.status == "done" else []
+    with suppress(RecordError):  # no such folder
+        for path in find_files(folder, f"seed*-{hash8}.json"):
+            with suppress(RecordError):
+                record = read_record(path)
+                seconds += [record.seconds.total] if record.status == "done" else []
     return median(seconds) if seconds else None
 
 

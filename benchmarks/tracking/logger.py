@@ -31,6 +31,7 @@ from benchmarks.files import write_whole
 from benchmarks.records.environment import commit, versions
 from benchmarks.records.metrics import average_accuracy, backward_transfer, forgetting, pooled_accuracy
 from benchmarks.records.observer import Facts
+from benchmarks.records.packed import read_bytes
 from benchmarks.records.record import Record, config_hash
 from benchmarks.tracking.settings import WandbSettings, discretion, load_wandb, quiet, without_key
 from src_plugin.errors import warn_user
@@ -254,7 +255,8 @@ class RunLog:
             run.log(media)
         if path is not None:
             artifact = wandb.Artifact(f"record-{self.id}", type="record")
-            artifact.add_file(str(path), name=path.name)
+            with artifact.new_file(path.name, mode="wb") as file:
+                file.write(read_bytes(path))
             run.log_artifact(artifact)
 
     def _end(self, *, exit_code: int) -> None:

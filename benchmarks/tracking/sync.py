@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.console import say
-from benchmarks.records.record import Record, read_record, reports_by_experience
+from benchmarks.records.packed import find_files, is_folder
+from benchmarks.records.record import RECORD_FILES, Record, read_record, reports_by_experience
 from benchmarks.tracking.logger import PATIENCE, RunLog, is_mirrored
 from benchmarks.tracking.settings import WandbSettings, sending
 from src_plugin.errors import ConfigError, SRCError
@@ -77,7 +78,7 @@ def sync(folder: Path, *, settings: WandbSettings, console: Console) -> int:
     settings = settings.decided(beside=folder)
     if settings.mode == "disabled":
         raise ConfigError("W&B is disabled, so there is nothing to do; the mode must be online or offline")
-    paths = sorted(folder.rglob("seed*.json"))
+    paths = find_files(folder, RECORD_FILES) if is_folder(folder) else []
     if not paths:
         raise SRCError(f"there are no records in {folder}; `python -m benchmarks run <config>` makes them")
     records = {path: read_record(path) for path in paths}

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from benchmarks.configs.run import RunConfig, StreamConfig, resolve
 from benchmarks.data.sets import DATA_SETS
+from benchmarks.records.packed import read_text
 from benchmarks.records.record import Record, finite, leaves
 from benchmarks.streams.loading import check_dataset
 from benchmarks.streams.splitting import split_classes
@@ -39,7 +40,7 @@ def check_record(path: Path) -> tuple[Record | None, list[Finding]]:
         The record, None if it cannot be read as one; and what is wrong with it, in the order of the checks.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(read_text(path))
         if finite(raw) != raw:
             raise ValueError("it has numbers that are not finite")
         record = Record.model_validate(raw)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import RecordError
+from benchmarks.records.packed import exists, find_files, is_folder
+from benchmarks.records.record import RECORD_FILES
 
 Problem = tuple[str, Any, str]
 """A field, what was found in it, and what was expected."""
@@ -40,16 +42,16 @@ def records_under(paths: Sequence[Path]) -> list[Path]:
     """Return the files of records, each once, in the order of the paths.
 
     Args:
-        paths: Files of records, and folders with some at any depth.
+        paths: Files of records, packs, and folders with some at any depth.
 
     Raises:
         RecordError: There is no such file or folder, or no record in any.
     """
     files: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            files |= dict.fromkeys(sorted(path.rglob("seed*.json")))
-        elif path.is_file():
+        if is_folder(path):
+            files |= dict.fromkeys(find_files(path, RECORD_FILES))
+        elif exists(path):
             files[path] = None
         else:
             raise RecordError(f"there is no {path}; give records, or folders of records such as runs")

@@ -7,7 +7,6 @@ which holds the SHA-256 of the record and what the repeat found. It names no per
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from benchmarks.errors import RecordError
 from benchmarks.files import write_whole
+from benchmarks.records.packed import as_written, exists, read_bytes, read_text
 from benchmarks.records.record import Record
 from benchmarks.verification.findings import Finding
 from benchmarks.verification.repeating import Comparison
@@ -57,8 +57,7 @@ def write_mark(path: Path, again: Record, comparison: Comparison) -> Path:
     mark = Mark(
         record_sha256=sha256_of(path), largest_difference=comparison.largest, tolerance=comparison.tolerance, **facts
     )
-    text = json.dumps(mark.model_dump(by_alias=True), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    write_whole(mark_path(path), text.encode())
+    write_whole(mark_path(path), as_written(mark.model_dump(by_alias=True)))
     return mark_path(path)
 
 
@@ -79,18 +78,18 @@ def read_mark(path: Path) -> Mark | None:
         RecordError: It cannot be read; the message names it.
     """
     beside = mark_path(path)
-    if not beside.exists():
+    if not exists(beside):
         return None
     try:
-        return Mark.model_validate_json(beside.read_text(encoding="utf-8"))
+        return Mark.model_validate_json(read_text(beside))
     except (OSError, ValueError) as error:
         what = str(error).splitlines()[0]
         raise RecordError(f"{beside} is no mark of a repeat: {what}; remove it, `verify --rerun` makes it") from error
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Return the SHA-256 of a record's file, on the disk or in a pack."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def mark_findings(path: Path) -> list[Finding]:

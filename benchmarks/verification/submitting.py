@@ -1,8 +1,8 @@
 """submit(): records of a run of one's own -> one folder for a pull request: records, manifest, text.
 
-    <out>/<config name>/<strategy>/seed<k>-<hash>.json   the records, byte by byte as they were
-    <out>/manifest.json                                  SHA-256 of each, counts, versions, what was left out
-    <out>/README.md                                      the table made from them, and how to check it
+    <out>/<config name>.jsonl   a pack of the records, from which each comes back byte by byte
+    <out>/manifest.json         SHA-256 of each, counts, versions, what was left out
+    <out>/README.md             the table made from them, and how to check it
 
 `out` belongs below benchmarks/results/others. Nothing is submitted that `verify` finds fault with.
 """
@@ -25,6 +25,7 @@ from benchmarks.console import say
 from benchmarks.errors import SubmitError
 from benchmarks.files import write_whole
 from benchmarks.records.environment import commit
+from benchmarks.records.packed import SUFFIX, as_written, compact, exists, pack_lines, read_bytes
 from benchmarks.records.record import Record, record_path
 from benchmarks.tables.readme import markdown_table
 from benchmarks.tables.results import group_records
@@ -32,6 +33,7 @@ from benchmarks.tables.summary import describe
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.findings import Finding, records_under
 from benchmarks.verification.manifest import MANIFEST, Entry, Manifest
+from benchmarks.verification.marks import mark_path
 from benchmarks.verification.private import warn_of_private
 from benchmarks.verification.verifying import tell
 
@@ -76,7 +78,7 @@ def submit(
     left_out = _left_out(folders, files)
     manifest = _manifest(contents, left_out=left_out, note=note)
     text = json.dumps(manifest.model_dump(by_alias=True), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    files_made = {place: content for place, (content, _) in contents.items()}
+    files_made = _packs(contents)
     files_made[PurePosixPath(MANIFEST)] = text.encode()
     files_made[PurePosixPath(README)] = _readme([record for _, record in contents.values()], manifest).encode()
     _write_folder(out, files_made)
@@ -124,20 +126,33 @@ def _placed(records: Mapping[Path, Record]) -> dict[PurePosixPath, tuple[bytes, 
     contents: dict[PurePosixPath, tuple[bytes, Record]] = {}
     for path, r in records.items():
         place = record_path(Path(), config_name=r.config_name, strategy=r.strategy, seed=r.seed, hash8=r.hash)
-        content = path.read_bytes()
+        content = read_bytes(path)
+        if content != as_written(json.loads(content)):
+            raise SubmitError(f"{path} was written by other code than `run`, and would not stay as it is; run it again")
         there, _ = contents.setdefault(PurePosixPath(place.as_posix()), (content, r))
         if there != content:
             raise SubmitError(f"{path} and another record of the same run, {place}, differ; submit one of them")
     return dict(sorted(contents.items()))
 
 
+def _packs(contents: Mapping[PurePosixPath, tuple[bytes, Record]]) -> dict[PurePosixPath, bytes]:
+    """Return the packs of the submission: one for each config."""
+    packs: dict[PurePosixPath, dict[str, str]] = {}
+    for place, (content, record) in contents.items():
+        files = packs.setdefault(PurePosixPath(f"{record.config_name}{SUFFIX}"), {})
+        files[str(place.relative_to(record.config_name))] = compact(json.loads(content))
+    return {place: ("\n".join(pack_lines(files)) + "\n").encode() for place, files in packs.items()}
+
+
 def _left_out(folders: Sequence[Path], files: Sequence[Path]) -> dict[str, int]:
     """Count what lies in the folders and is no record, by kind."""
     taken = {path.resolve() for path in files}
     others = {path.resolve() for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file()}
+    marks = {path.resolve() for path in map(mark_path, files) if exists(path)}
     kinds = Counter(
-        "marks of repeats" if path.name.startswith("verified-") else LEFT_OUT.get(path.suffix, "other files")
-        for path in others - taken
+        "marks of repeats" if path in marks else LEFT_OUT.get(path.suffix, "other files")
+        for path in (others | marks) - taken
+        if path.suffix != SUFFIX
     )
     return dict(sorted(kinds.items()))
 

@@ -53,6 +53,45 @@ def test_the_second_run_skips_what_is_done(
     assert [path.read_bytes() for path in files] == contents
 
 
+def test_runs_that_were_collected_are_done_and_shown_as_before(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments) == 0
+    runs = str(tmp_path / "runs")
+    capsys.readouterr()
+    assert main(["table", runs]) == 0
+    table = capsys.readouterr().out
+    assert main(["collect", runs]) == 0
+    assert "tiny.jsonl: 4 added, 4 in all" in capsys.readouterr().out
+    assert records_in(tmp_path) == []
+    assert main(["table", runs]) == 0
+    assert capsys.readouterr().out == table
+    assert main(["verify", runs]) == 0
+    assert "records checked: 4, with findings: 0" in capsys.readouterr().out
+
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "0 of 4 runs to make" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert "already done: naive, seed 0; joint, seed 0; naive, seed 1; joint, seed 1" in capsys.readouterr().out
+    assert main([*arguments, "--seeds", "0", "1", "2", "--dry-run"]) == 0
+    assert "2 of 6 runs to make; by the runs of other seeds" in capsys.readouterr().out  # known from the pack
+    assert records_in(tmp_path) == []
+
+
+def test_records_of_newer_code_stop_a_run(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(arguments) == 0
+    path = records_in(tmp_path)[0]
+    path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 2'), encoding="utf-8")
+    before = path.read_bytes()
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("ran again"))
+    assert main(arguments) == 2
+    assert f"error: {path} is a record of schema 2" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_the_table_is_made_again_from_records_alone(
     arguments: list[str], config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +315,10 @@ def test_a_matrix_is_run_shown_and_not_run_again(
     assert table_rows(capsys.readouterr().out) == table_rows(out)
     assert main([*regimes, "--table-only"]) == 0
     assert table_rows(capsys.readouterr().out) == table_rows(out)
+    assert main(["collect", str(tmp_path / "runs")]) == 0
+    capsys.readouterr()
+    assert main([*regimes, "--table-only"]) == 0
+    assert table_rows(capsys.readouterr().out) == table_rows(out)
 
 
 def test_a_failing_run_of_a_matrix_is_told_by_the_exit_status(
@@ -369,11 +412,14 @@ def test_records_are_checked_run_again_and_made_ready_for_a_pull_request(
     assert main(["verify", str(runs), "--rerun"]) == 0
     assert len(list(runs.rglob("verified-seed0-*.json"))) == 1
     assert main(["submit", str(runs), "--out", str(out), "--allow-dirty", "--note", "tiny"]) == 0
-    assert {path.name for path in out.iterdir()} == {"tiny", "manifest.json", "README.md"}
-    (record,) = out.rglob("seed0-*.json")
-    record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    assert {path.name for path in out.iterdir()} == {"tiny.jsonl", "manifest.json", "README.md"}
+    pack = out / "tiny.jsonl"
+    pack.write_text(pack.read_text("utf-8").replace('"seed":0', '"seed":1'), encoding="utf-8")
     capsys.readouterr()
     assert main(["verify", str(out)]) == 1
+    said = capsys.readouterr().out
+    assert "SHA-256 is not that of the manifest" in said
+    assert "it was changed" in said
 
 
 def test_a_page_is_made_of_records(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

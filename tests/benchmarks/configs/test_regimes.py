@@ -10,6 +10,7 @@ import pytest
 from benchmarks.configs.files import load_config
 from benchmarks.configs.matrix import load_matrix
 from benchmarks.configs.run import resolve
+from benchmarks.records.packed import find_files, is_folder
 from benchmarks.records.record import config_hash
 from matrix_samples import small, small_with, write_matrix_file
 from places import CONFIGS
@@ -198,8 +199,9 @@ def test_records_of_the_matrices_keep_their_names(name: str) -> None:
     checked = set()
     for cell in load_matrix(CONFIGS / f"{name}.yaml").cells:
         for strategy in cell.strategies:
-            names = [path.stem for path in (folder / cell.config.name / strategy).glob("seed*.json")]
-            if names:
+            place = folder / cell.config.name / strategy
+            if is_folder(place):
+                names = [path.stem for path in find_files(place, "seed*.json")]
                 assert {stem.split("-")[-1] for stem in names} >= {config_hash(resolve(cell.config, strategy))}
                 checked.add(strategy)
     assert {"naive", "naive+src"} <= checked

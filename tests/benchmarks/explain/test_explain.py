@@ -73,6 +73,12 @@ def test_the_command_from_a_config_to_a_picture(tmp_path: Path, capsys: pytest.C
     assert main(command) == 0  # nothing is run again
     assert ".json" not in capsys.readouterr().out
     assert made == {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert main(["collect", str(tmp_path / "out")]) == 0
+    assert not list(folder.glob("*.json"))
+    capsys.readouterr()
+    assert main([*command, "--write", str(document)]) == 0
+    assert ".json" not in capsys.readouterr().out
+    assert document.read_text(encoding="utf-8") == table
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.errors import RecordError, SubmitError
+from benchmarks.records.collecting import collect
+from benchmarks.records.packed import find_files, read_bytes
 from benchmarks.records.record import Record, find_records, record_path, write_record
 from benchmarks.verification import submitting as module
 from benchmarks.verification.manifest import MANIFEST, check_manifest
@@ -79,14 +81,14 @@ def test_what_a_pull_request_needs_is_in_one_folder(runs: Path, tmp_path: Path, 
     assert submit([runs], out=out, console=console, note="Two seeds of my own.") == out
     made = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     names = [path.name for path in sorted(runs.rglob("seed*.json"))]
-    assert made == [README, MANIFEST, *(f"tiny/naive/{name}" for name in names)]
+    assert made == [README, MANIFEST, "tiny.jsonl"]
     for name in names:
-        assert (out / "tiny" / "naive" / name).read_bytes() == (runs / "tiny" / "naive" / name).read_bytes()
+        assert read_bytes(out / "tiny" / "naive" / name) == (runs / "tiny" / "naive" / name).read_bytes()
     assert list(find_records(out)) == list(find_records(runs))
     assert out.stat().st_mode & 0o777 == 0o755
 
     manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-    digest = hashlib.sha256((out / "tiny" / "naive" / names[0]).read_bytes()).hexdigest()
+    digest = hashlib.sha256((runs / "tiny" / "naive" / names[0]).read_bytes()).hexdigest()
     assert manifest["records"][0] == {"path": f"tiny/naive/{names[0]}", "sha256": digest, "status": "done"}
     assert manifest["counts"] == {"records": 2, "configs": 1, "strategies": 1, "done": 2}
     assert (manifest["seeds"], manifest["versions"]) == ([0, 1], [RAW["versions"]])
@@ -95,6 +97,25 @@ def test_what_a_pull_request_needs_is_in_one_folder(runs: Path, tmp_path: Path, 
     assert "Two seeds of my own." in text
     assert "| `tiny` | `naive` |  | 62.4 ± 0.0 | 2 |" in text  # 281 / 450, from the records
     assert verify([out], console=console) == 0
+
+
+def test_records_that_were_collected_are_submitted_like_others(runs: Path, tmp_path: Path, console: Console) -> None:
+    (mark,) = runs.rglob("verified-*.json")
+    mark.write_bytes(b"{}\n")
+    once = submit([runs], out=tmp_path / "once", console=console)
+    collect([runs], console=console)
+    (runs / ".collect.lock").unlink()
+    again = submit([runs], out=tmp_path / "again", console=console)
+    assert {p.name: p.read_bytes() for p in again.iterdir()} == {p.name: p.read_bytes() for p in once.iterdir()}
+    assert submit([again / "tiny.jsonl"], out=tmp_path / "third", console=console)
+
+
+def test_a_record_that_other_code_wrote_is_not_submitted(runs: Path, tmp_path: Path, console: Console) -> None:
+    path = put(runs)
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8"))), encoding="utf-8")
+    with pytest.raises(SubmitError, match=f"{path} was written by other code than `run`"):
+        submit([runs], out=tmp_path / "out", console=console)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_left_out_silently(runs: Path, tmp_path: Path, console: Console) -> None:
@@ -289,9 +310,11 @@ def test_private_things_are_warned_of_once_and_keys_are_not_repeated(
 
 def test_a_submission_that_was_changed_is_found(runs: Path, tmp_path: Path, console: Console) -> None:
     out = submit([runs], out=tmp_path / "out", console=console)
-    first, second = sorted(out.rglob("seed*.json"))
+    first, second = find_files(out, "seed*.json")
     put(out, seconds={"train": 1.0, "sleep": 0.0, "total": 3.0})  # right by itself, and not what was submitted
-    second.unlink()
+    pack = out / "tiny.jsonl"
+    lines = pack.read_text(encoding="utf-8").splitlines()
+    pack.write_text("\n".join(line for line in lines if second.name not in line), encoding="utf-8")
     added = put(out, seed=2)
     assert {(f.path.name, f.found) for f in check_manifest(out / MANIFEST)} == {
         (first.name, "not that of the manifest"),

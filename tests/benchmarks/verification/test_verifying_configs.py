@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks.configs.run import RunConfig, resolve
-from benchmarks.records.record import Record, config_hash
+from benchmarks.records.packed import find_files
+from benchmarks.records.record import RECORD_FILES, Record, config_hash, read_record
 from benchmarks.verification.checks import check_record
 from benchmarks.verification.restoring import config_of
 from lab_samples import TINY
@@ -83,9 +84,8 @@ def test_a_config_made_from_a_record_resolves_to_it(strategy: str, parts: dict[s
 
 def test_every_kind_of_committed_config_is_made_again() -> None:
     old = set()
-    for folder in {path.parent for path in RESULTS.rglob("seed*.json")}:
-        path = min(folder.glob("seed*.json"))
-        record = Record.model_validate_json(path.read_text(encoding="utf-8"))
+    for path in {path.parent: path for path in find_files(RESULTS, RECORD_FILES)}.values():  # one of each folder
+        record = read_record(path)
         again = resolve(config_of(record), record.strategy)
         if again != record.config:
             assert [f.field for f in check_record(path)[1]] == ["config.sleep.numbers"]
