@@ -259,6 +259,13 @@ def test_processes_that_add_at_the_same_time_lose_nothing(tmp_path: Path) -> Non
     assert [record.seed for record in find_records(out)] == list(range(n))
 
 
+def test_the_committed_records_are_in_few_files() -> None:
+    files = [path for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".log"]
+    assert len(files) < 300
+    assert sum(path.stat().st_size for path in files) < 15_000_000
+    assert not list(RESULTS.rglob("seed*.json")), "python -m benchmarks collect benchmarks/results"
+
+
 @pytest.mark.slow
 def test_every_committed_record_comes_back_as_it_was_collected() -> None:
     # text() compares each with its SHA-256; read_record, its name with its config
