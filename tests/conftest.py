@@ -1,4 +1,4 @@
-"""What all tests share: one thread, so that sums come out in the same order, and the reference data if it is there."""
+"""What all tests share: one thread, so that sums come out in the same order, and a large data set if it is there."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +12,11 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder `shared` beside the checkout: reference data and images, too large or too foreign for this repository."""
-    folder = ROOT.parent / "shared"
-    if not folder.is_dir():
-        pytest.skip("needs the folder 'shared' beside the checkout, with the reference data")
+def cifar10() -> Path:
+    """Folder `data` of the checkout, where commands look for data sets, if CIFAR-10's images are in it."""
+    folder = ROOT / "data"
+    if not all((folder / f"cifar10_{split}.zip").is_file() for split in ("train", "test")):
+        pytest.skip("needs cifar10_train.zip and cifar10_test.zip in the folder data; made images are tested without")
     return folder
 
 

@@ -1,7 +1,10 @@
-"""Every paper/ preset has the numbers of the authors' scripts: against a table in here, and against the transcript."""
+"""Every paper/ preset has the numbers of the authors' scripts: by a table in here, and by the golden file."""
+
+import json
 
 import pytest
 
+from places import GOLDEN
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.presets import PRESETS
@@ -69,36 +72,31 @@ def test_every_paper_preset_is_in_the_table():
     assert {name for name in PRESETS if name.startswith("paper/")} == set(PAPER)
 
 
+GOLDEN_NUMBERS = json.loads((GOLDEN / "paper_presets.json").read_text("utf-8"))
+
+
+def test_every_paper_preset_was_read_from_a_script():
+    assert GOLDEN_NUMBERS.keys() == PAPER.keys()
+    assert all(numbers["script"].endswith(".m") for numbers in GOLDEN_NUMBERS.values())
+
+
 @pytest.mark.parametrize("name", PAPER)
-def test_the_transcript_says_the_same(name, shared):
-    yaml = pytest.importorskip("yaml", reason="the transcript is YAML")
-    presets = yaml.safe_load((shared / "reference" / "protocols.yaml").read_text("utf-8"))["presets"]
-    stream, _, memory = name.partition("_icarl_")
-    if memory:  # numbers by memory, what they share, and for some only "else"
-        whole = presets[stream.replace("paper/", "icarl/")]
-        by_memory = {str(k): row for row in whole["sleep_by_memory"][:-1] for k in row["memory"]}
-        last = whole["sleep_by_memory"][-1]
-        sleep = {**whole["sleep_common"], **(last if memory == "1000" else by_memory[memory])}
-    else:
-        sleep = presets[name]["sleep"]
-    config = SleepConfig.preset(name)
+def test_the_golden_file_says_the_same(name):
+    golden, config = GOLDEN_NUMBERS[name], SleepConfig.preset(name)
     ours = {
-        "inp_rate_hz": config.max_rate,
+        "input_rate": config.max_rate,
         "inc": config.inc,
         "dec": config.dec,
-        "beta": [t / sleep["threshold"] for t in config.thresholds],
+        "beta": [threshold / golden["threshold"] for threshold in config.thresholds],
         "alpha_scale": config.gain,
         "decay": config.decay,
         "w_inh": config.inhibition,
-        "dt_s": config.dt,
+        "dt": config.dt,
         "gate_width": config.gate_width,
+        "steps": [config.steps_at(k) for k in range(len(golden["steps"]))],
+        "patch": config.patch,
     }
-    assert ours == {field: sleep[field] for field in ours}
-    steps = sleep["steps"]["per_task"]
-    assert [config.steps_at(k) for k in range(len(steps))] == steps
-    window = sleep["input"].get("patch_px")
-    assert (None if window is None else [config.patch] * 2) == window
-    assert (config.patch is None) == (sleep["input"]["kind"] != "masked_mean")
+    assert ours == {field: value for field, value in golden.items() if field not in ("script", "threshold")}
 
 
 @pytest.mark.parametrize("name", [*PAPER, "src_only"])

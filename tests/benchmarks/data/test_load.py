@@ -70,15 +70,12 @@ def test_a_class_that_is_grey_throughout_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_real_cifar10_is_found_in_its_zips(shared: Path) -> None:
-    root = shared / "data"
-    if not (root / "cifar10_train.zip").is_file():
-        pytest.skip("needs cifar10_train.zip and cifar10_test.zip in shared/data")
+def test_the_real_cifar10_is_found_in_its_zips(cifar10: Path) -> None:  # made ones: test_originals.py
     begin = time.perf_counter()
-    images = load_images("cifar10", data_root=root)
+    images = load_images("cifar10", data_root=cifar10)
     assert time.perf_counter() - begin < 20  # s, with much to spare: nothing is decoded
     assert (len(images.train), len(images.test)) == (50_000, 10_000)
     assert images.train.labels.bincount().tolist() == [5_000] * 10
     assert images.train.open(49_999).size == (32, 32)
     with pytest.raises(DataError, match="CIFAR-100 is not there"):  # a part of it is, under another name
-        load_images("cifar100", data_root=root)
+        load_images("cifar100", data_root=cifar10)
