@@ -1,4 +1,4 @@
-"""The table of the README: made from records, never typed."""
+"""README and pages: their tables are made from records, never typed, and their links lead to files."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_a_document_that_is_not_there_is_refused(tmp_path: Path) -> None:
         write_between_marks(tmp_path / "none.md", "new")
 
 
-def test_the_table_of_the_readme_is_the_one_its_records_make() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_table_of_the_results_is_the_one_its_records_make() -> None:
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     records = list(find_records(ROOT / "benchmarks" / "results" / "suites"))
     assert records
     assert all(record.tree_clean for record in records)
-    assert between_marks(text, markdown_table(records), where="README.md") == text
+    assert between_marks(text, markdown_table(records), where="docs/results.md") == text
 
 
 def test_the_pictures_of_the_suites_show_what_their_records_say() -> None:
@@ -122,3 +122,28 @@ def test_the_script_of_the_readme_is_the_example_that_ci_runs() -> None:
     script = (ROOT / "examples" / "forgetting_and_sleep.py").read_text(encoding="utf-8")
     assert f"```python\n{script}```" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(script.splitlines()) <= 20
+
+
+def test_the_readme_is_short_and_says_where_sleep_does_not_help() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert "### Where it does not help" in text
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        place, _, heading = link.partition("#")
+        target = page.parent / place if place else page
+        assert link.startswith("https://") or target.exists(), link
+        if heading and target.suffix == ".md" and not link.startswith("https://"):
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in headings}, link
+
+
+def test_every_page_is_named_on_the_first_one() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[2:] if f"](docs/{page.name})" not in text] == []
