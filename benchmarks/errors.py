@@ -33,6 +33,10 @@ class NewerRecordError(RecordError):
     """A record, or a file of records, is of a form that newer code wrote; it is not touched."""
 
 
+class ModelFileError(SRCError, ValueError):
+    """A model file cannot be read, or does not go with the backbone that is here."""
+
+
 class SubmitError(SRCError, ValueError):
     """Records cannot be submitted as they are, or not to this place; nothing was written."""
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src_plugin.errors import ConfigError
+from strategies.nearest import NearestMean
 from strategies.prediction import Scores
 from strategies.rehearsal import exemplar_bytes
 from strategies.setup import TrainingSetup, common, nbytes
@@ -44,33 +45,6 @@ def herd(features: Tensor, n: int) -> list[int]:
         taken.append(int(distance.argmin()))
         overlap += features @ features[taken[-1]]
     return taken
-
-
-class NearestMean(nn.Module):
-    """Scores classes by the cosine between features and class means: the largest is that of the nearest mean.
-
-    Args:
-        n_classes: Scores that it gives; a class without a mean scores -2, below every cosine.
-        n_features: Length of a mean.
-    """
-
-    means: Tensor
-    known: Tensor
-
-    def __init__(self, n_classes: int, n_features: int) -> None:
-        super().__init__()
-        self.register_buffer("means", torch.zeros(n_classes, n_features))
-        self.register_buffer("known", torch.zeros(n_classes, dtype=torch.bool))
-
-    def learn(self, label: int, features: Tensor) -> None:
-        """Take the mean of features of length 1, shape (n, n_features), itself brought to length 1."""
-        self.means[label] = functional.normalize(features.mean(dim=0), dim=0).to(self.means)
-        self.known[label] = True
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return scores, shape (n, n_classes), of features of any length, shape (n, n_features)."""
-        cosines = functional.normalize(features) @ self.means.to(features).T
-        return cosines.masked_fill(~self.known.to(features.device), -2.0)
 
 
 class Teacher(SupervisedPlugin):  # type: ignore[misc]
@@ -211,6 +185,15 @@ class HerdingPlugin(SupervisedPlugin):  # type: ignore[misc]
         if self.nearest is None or not bool(self.nearest.known.any()):
             return outputs
         return {"nearest_mean": partial(self.nearest_mean, strategy), **outputs}
+
+    def answering_network(self, strategy: Any) -> nn.Module:
+        """Return the layers that give the features, and the class means on top of them."""
+        assert self.nearest is not None
+        return nn.Sequential(self.below(strategy), self.nearest)
+
+    def below(self, strategy: Any) -> nn.Module:
+        """Return the layers that give the features."""
+        raise NotImplementedError
 
     @property
     def kept_bytes(self) -> int:

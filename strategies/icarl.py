@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from src_plugin.errors import ConfigError
 from src_plugin.head.trace import eval_mode
-from strategies.herding import HerdingPlugin, NearestMean, Teacher, icarl_with
+from strategies.herding import HerdingPlugin, Teacher, icarl_with
+from strategies.nearest import NearestMean
 from strategies.prediction import Scores
 from strategies.setup import TrainingSetup
 
@@ -36,6 +37,11 @@ class ICaRL(HerdingPlugin):
         extractor = strategy.model.feature_extractor
         with eval_mode(extractor), torch.no_grad():
             return torch.cat([extractor(part.to(strategy.device)).flatten(1).cpu() for part in images.split(512)])
+
+    def below(self, strategy: Any) -> nn.Module:
+        """Return the feature extractor."""
+        extractor: nn.Module = strategy.model.feature_extractor
+        return extractor
 
     def outputs(self, strategy: Any) -> Scores:
         """Return what gives the outputs that are trained; the model itself answers by class means in eval mode."""

@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 from avalanche.models.utils import is_multi_task_module
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from src_plugin.errors import ConfigError, HeadNotFoundError
 from src_plugin.head.find import find_head, named_head
 from src_plugin.head.watch import head_inputs
-from strategies.herding import HerdingPlugin, NearestMean, Teacher, icarl_with
+from strategies.herding import HerdingPlugin, Teacher, icarl_with
+from strategies.icarl import split_network
+from strategies.nearest import NearestMean
 from strategies.setup import TrainingSetup
 
 
@@ -59,6 +61,10 @@ class PaperICaRL(HerdingPlugin):
     def features(self, strategy: Any, images: Tensor) -> Tensor:
         """Return what enters the last layer."""
         return head_inputs(strategy.model, named_head(strategy.model, self._last), images, device=strategy.device)
+
+    def below(self, strategy: Any) -> nn.Module:
+        """Return the layers below the last one."""
+        return split_network(strategy.model)[0]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from src_plugin.errors import ConfigError
+from strategies.nearest import NearestByDistance
 from strategies.prediction import Scores
 from strategies.setup import TrainingSetup, common, nbytes
 
@@ -89,6 +90,14 @@ class NearestClassMean(OnePass, SupervisedTemplate):  # type: ignore[misc]
             scores[:, c] = -torch.linalg.vector_norm(images.flatten(1) - mean, dim=1)
         return scores
 
+    def answering_network(self, strategy: Any) -> nn.Module:
+        """Return the class means as a layer."""
+        length = len(next(iter(self.means.values())))
+        nearest = NearestByDistance(1 + max(self.means), length)
+        for c, mean in self.means.items():
+            nearest.means[c], nearest.known[c] = mean.cpu(), True
+        return nn.Sequential(nn.Flatten(), nearest)
+
     @property
     def kept_bytes(self) -> int:
         """Bytes of the means, and 8 for each count."""
@@ -113,6 +122,7 @@ class StreamingDiscriminant(OnePass, StreamingLDA):  # type: ignore[misc]
     muK: Tensor  # means, (n_classes, n_inputs)
     cK: Tensor  # counts, (n_classes,)
     Sigma: Tensor  # covariance, (n_inputs, n_inputs)
+    Lambda: Tensor  # its inverse, with some shrinkage
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(slda_model=nn.Flatten(), input_size=0, num_classes=0, **settings)
@@ -156,6 +166,16 @@ class StreamingDiscriminant(OnePass, StreamingLDA):  # type: ignore[misc]
     def scores(self, images: Tensor) -> Tensor:
         """Return the discriminants, shape (n, classes up to the largest seen); -inf for a class that was not."""
         return self.predict(images.flatten(1)).masked_fill(self.cK == 0, -torch.inf)  # type: ignore[no-any-return]
+
+    def answering_network(self, strategy: Any) -> nn.Module:
+        """Return the discriminants as a Linear layer, with the bias -inf for a class that was not seen."""
+        self.predict(self.muK[:1])  # inverts the covariance, if images came since
+        weights = self.Lambda @ self.muK.T  # (n_inputs, n_classes), as `predict` has them
+        linear = nn.Linear(*weights.shape)
+        with torch.no_grad():
+            linear.weight.copy_(weights.T)
+            linear.bias.copy_((-0.5 * (self.muK.T * weights).sum(dim=0)).masked_fill(self.cK == 0, -torch.inf))
+        return nn.Sequential(nn.Flatten(), linear)
 
     @property
     def kept_bytes(self) -> int:

@@ -22,6 +22,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", type=Path, nargs="+", help="files of configs/, e.g. configs/split_digits.yaml")
     parser.add_argument("--strategies", nargs="+", metavar="NAME", help="instead of those of the configs")
     add_changes(parser)
+    kept = "leave a model file beside each record: python -m benchmarks predict FILE IMAGE... answers by it"
+    parser.add_argument("--save-models", action="store_true", help=kept)
     add_conditions(parser)
 
 
@@ -39,7 +41,7 @@ def main(options: argparse.Namespace, console: Console) -> int:
     jobs = by_seed(jobs, seeds)
     if options.dry_run:
         return say_what_would_run(jobs, options, console)
-    records = run_jobs(jobs, options, console)
+    records = run_jobs(jobs, options, console, save_models=options.save_models)
 
     from benchmarks.tables.picture import draw
     from benchmarks.tables.summary import describe, make_table
@@ -51,6 +53,9 @@ def main(options: argparse.Namespace, console: Console) -> int:
         picture = draw(own, options.out / name / "accuracy.png")
         if picture:
             say(console, picture)
+    kept = [job.model_path for job in jobs if options.save_models and job.model_path.exists()]
+    if kept:
+        say(console, f"models: {len(kept)}; python -m benchmarks predict {kept[0]} IMAGE...")
     return 1 if any(record.status == "failed" for record in records) else 0
 
 

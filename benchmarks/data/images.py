@@ -39,6 +39,21 @@ CURE = f"{MEND}, or, on features of a backbone (cached: true), leave such images
 """What every message of an unreadable image ends with."""
 
 
+def open_image(path: Path) -> Image.Image:
+    """Return an image file, whole, as RGB; see `Images.open`.
+
+    Raises:
+        ImageError: It is missing, cut short, not an image, or has more than 8 bits a channel.
+    """
+    try:
+        with _whole_images_only(), Image.open(path) as image:
+            return _as_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged image raises whatever its decoder trips over, SyntaxError included
+        raise ImageError(f"{path} cannot be read: {error or type(error).__name__}{MEND}") from error
+
+
 class Images(ABC):
     """One split: labels, and images that are opened when asked for. Picklable, and usable in several processes.
 

@@ -120,6 +120,7 @@ class KnownSet:
         sizes: Training images of each class, so that a stream can be checked before anything is read; None where they
             are not known.
         class_names: One per label, of tables what the file calls them; empty where the set's own files name them.
+        flat_sides: Width and height of its images, where they are read as rows of numbers; else None.
     """
 
     title: str
@@ -129,6 +130,7 @@ class KnownSet:
     n_test: int
     sizes: tuple[int, ...] | None
     class_names: tuple[str, ...] = ()
+    flat_sides: tuple[int, int] | None = None
 
     @property
     def has_images(self) -> bool:

@@ -67,6 +67,7 @@ DATA_SETS: dict[str, KnownSet] = {
         n_test=450,
         sizes=(133, 136, 133, 137, 136, 136, 136, 134, 131, 135),
         class_names=tuple(string.digits),
+        flat_sides=(8, 8),
     ),
     "mnist": KnownSet(
         title="MNIST",

@@ -129,9 +129,14 @@ def finite(value: Any) -> Any:
     return value
 
 
+def as_bytes(record: Record) -> bytes:
+    """Return what the file of a record holds."""
+    return as_written(record.model_dump(by_alias=True))
+
+
 def write_record(record: Record, path: Path) -> None:
     """Write a record so that a reader finds all of it or nothing."""
-    write_whole(path, as_written(record.model_dump(by_alias=True)))
+    write_whole(path, as_bytes(record))
 
 
 def read_record(path: Path) -> Record:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.errors import DiskFullError, NewerRecordError, RecordError
 from benchmarks.files import NO_SPACE
 from benchmarks.records.observer import Facts, Observer, Watch
 from benchmarks.records.packed import exists
-from benchmarks.records.record import Record, read_record, write_record
+from benchmarks.records.record import Record, as_bytes, read_record, write_record
 from benchmarks.runs.log import RunLogFile, log_path
 from benchmarks.streams.loading import Places, load_for
+from strategies import split_name
 
 if TYPE_CHECKING:
+    from benchmarks.runs.keeping import Save
     from benchmarks.tracking.logger import RunLog
     from benchmarks.tracking.settings import WandbSettings
+
+
+ON_INPUTS = ("ncm", "slda", "icarl", "icarl_mlp")
+"""Strategies that answer by class means, not by the outputs of the network."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,21 @@ class Job:
         """The hash of its resolved config, as its record's name has it."""
         return self.path.stem.rpartition("-")[2]
 
+    @property
+    def model_path(self) -> Path:
+        """Where the model file of the run belongs, if it leaves one."""
+        return self.path.with_suffix(".model.safetensors")
+
+    @property
+    def why_no_model(self) -> str | None:
+        """Why no model file can be left; None if one can."""
+        if self.config.stream.task_labels:
+            return "its network asks for the task of each image, and a model file is for images alone"
+        is_inside = self.config.backbone is not None and not self.config.backbone.cached
+        if is_inside and split_name(self.strategy)[0] in ON_INPUTS:
+            return "with cached: false its class means are no part of the network; take cached: true"
+        return None
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -59,6 +81,7 @@ class Conditions:
         threads: Threads of torch; None leaves them as they are.
         wandb: Where runs are mirrored in Weights & Biases; None for nowhere.
         head: Commit and whether its tree was clean, read before the first record was written into that tree.
+        save_models: Whether runs leave model files beside their records.
     """
 
     places: Places
@@ -66,6 +89,7 @@ class Conditions:
     threads: int | None
     wandb: WandbSettings | None
     head: tuple[str, bool | None]
+    save_models: bool = False
 
 
 def done_record(path: Path) -> Record | None:
@@ -113,7 +137,12 @@ def attempt(job: Job, conditions: Conditions, *, watch: Watch | None = None) -> 
     ):
         watches: list[Watch] = [log.watch] if watch is None else [log.watch, watch]
         observers: list[Observer] = [log.experience] if mirror is None else [log.experience, mirror.experience]
-        record, trace = _run_or_fail(job, conditions, watches=watches, observers=observers, checkpoint=checkpoint)
+        saves: list[Save] = []
+        record, trace = _run_or_fail(
+            job, conditions, watches=watches, observers=observers, checkpoint=checkpoint, keep=saves.append
+        )
+        for save in saves:  # before the record: where that is, nothing is made again
+            save(job.model_path, _said_of(record))
         write_record(record, job.path)
         log.end(record, traceback=trace)
         if mirror is not None:
@@ -122,8 +151,26 @@ def attempt(job: Job, conditions: Conditions, *, watch: Watch | None = None) -> 
     return record
 
 
+def _said_of(record: Record) -> dict[str, Any]:
+    """Return what a model file says of its run."""
+    return {
+        "config_name": record.config_name,
+        "config_hash": record.hash,
+        "strategy": record.strategy,
+        "seed": record.seed,
+        "record_sha256": hashlib.sha256(as_bytes(record)).hexdigest(),
+        "commit": record.commit,
+    }
+
+
 def _run_or_fail(
-    job: Job, conditions: Conditions, *, watches: list[Watch], observers: list[Observer], checkpoint: Path
+    job: Job,
+    conditions: Conditions,
+    *,
+    watches: list[Watch],
+    observers: list[Observer],
+    checkpoint: Path,
+    keep: Callable[[Save], None],
 ) -> tuple[Record, str | None]:
     """Return the record, and the traceback of a run that failed."""
     from benchmarks.runs.runner import failed_record, run  # here, because Avalanche takes seconds to import
@@ -149,6 +196,7 @@ def _run_or_fail(
             observe=observe,
             checkpoint=checkpoint,
             head=conditions.head,
+            keep=keep if conditions.save_models and job.why_no_model is None else None,
         )
     except Exception as problem:
         record = failed_record(

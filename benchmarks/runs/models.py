@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.configs.run import ModelConfig, TrainingConfig
+from benchmarks.runs.layers import Divide
 
 
 class StraightThroughReLU(nn.ReLU):
@@ -72,22 +73,6 @@ class MultiHead(MultiTaskModule):  # type: ignore[misc]
     def has_head(self, task: int) -> bool:
         """Whether a task has begun to be trained."""
         return task in self.heads.known_train_tasks_labels
-
-
-class Divide(nn.Module):
-    """Divides features by a number.
-
-    Args:
-        scale: The number.
-    """
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x / scale, shape as given."""
-        return x / self.scale
 
 
 def on_backbone(backbone: nn.Module, head: nn.Module, *, scale: float | None = None) -> nn.Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from benchmarks.records.metrics import pooled_accuracy
 from benchmarks.records.observer import Observer, Watch
 from benchmarks.records.record import Record, Seconds, finite
 from benchmarks.runs import checkpoint as checkpoints
+from benchmarks.runs.keeping import Save, prepare_saving
 from benchmarks.runs.measuring import LossWatch, Rows, SleepListener, measure
 from benchmarks.runs.models import LOSSES, build_model, build_optimizer, on_backbone
 from benchmarks.streams.batches import WholeBatches
@@ -72,6 +73,7 @@ def run(
     observe: Observer | None = None,
     checkpoint: Path | None = None,
     head: tuple[str, bool | None] | None = None,
+    keep: Callable[[Save], None] | None = None,
 ) -> Record:
     """Train one strategy on a stream and measure it after every experience, before and after every sleep.
 
@@ -87,6 +89,7 @@ def run(
         checkpoint: A file in which the run is kept after each experience but the last, and from which it goes on to
             the same numbers, if the file is of the same config, seed, code and machine; None keeps nothing.
         head: Commit of the code and whether its tree was clean, where this process cannot know; None asks git.
+        keep: Is given what writes the model file of a run that did not diverge; see `why_no_model` in `keeping.py`.
 
     Returns:
         A record with status "done", or "diverged" if the weights stopped being finite; then the matrices end before.
@@ -183,6 +186,8 @@ def run(
     if watch:
         watch(n, n)
     learner, after = now.learner, now.after
+    if keep is not None and error is None:
+        keep(prepare_saving(learner, config=config, data=data, scales=stream.scales))
     return Record(
         status="diverged" if error else "done",
         error=error,

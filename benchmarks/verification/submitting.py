@@ -38,7 +38,7 @@ from benchmarks.verification.private import warn_of_private
 from benchmarks.verification.verifying import tell
 
 README = "README.md"
-LEFT_OUT = {".log": "logs", ".checkpoint": "checkpoints", ".png": "pictures"}
+LEFT_OUT = {".log": "logs", ".checkpoint": "checkpoints", ".png": "pictures", ".safetensors": "models"}
 
 
 def submit(

@@ -17,7 +17,8 @@ from benchmarks.runs.checkpoint import pack, unpack
 from benchmarks.streams.batches import LabelledImages, as_avalanche
 from src_plugin.errors import ConfigError
 from strategies import Settings, build_strategy
-from strategies.herding import HerdingPlugin, NearestMean, Teacher, herd
+from strategies.herding import HerdingPlugin, Teacher, herd
+from strategies.nearest import NearestMean
 from strategies.prediction import classifiers
 from strategy_samples import N_WEIGHTS, Points, answers, equal, experiences, plugin, setup, train, weights, witnessed
 
