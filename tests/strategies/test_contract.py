@@ -15,6 +15,7 @@ from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.plugin import SRCPlugin
 from strategies import STRATEGIES, SUFFIXES, Settings, build_strategy, find_row, sleep_of
+from strategies.prediction import answering_network
 from strategy_samples import (
     N_CLASSES,
     Points,
@@ -39,6 +40,14 @@ def test_learns_what_it_is_shown(name: str) -> None:
     strategy = next(train(name, setup()))
     shown = set(range(N_CLASSES)) if STRATEGIES[name].at_once else {0, 1}
     assert accuracy(strategy, shown) > 0.9
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_one_network_answers_as_the_strategy_does(name: str) -> None:
+    *_, strategy = train(name, setup())
+    with torch.no_grad():
+        found = answering_network(strategy).eval()(Points(20, 1).tensors[0])
+    torch.testing.assert_close(found.softmax(dim=1), answers(strategy)[0].softmax(dim=1), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
