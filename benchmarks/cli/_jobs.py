@@ -47,9 +47,7 @@ def say_what_would_run(jobs: Sequence[Job], options: argparse.Namespace, console
     return 0
 
 
-def run_jobs(
-    jobs: Sequence[Job], options: argparse.Namespace, console: Console, *, save_models: bool = False
-) -> list[Record]:
+def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, console: Console) -> list[Record]:
     """Make the runs that have no record yet; return the records of all."""
     from benchmarks.runs.suite import run_suite
 
@@ -68,7 +66,6 @@ def run_jobs(
         workers=options.workers,
         cluster=options.cluster,
         wandb=wandb,
-        save_models=save_models,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,10 +39,10 @@ def main(options: argparse.Namespace, console: Console) -> int:
 
     seeds = list(dict.fromkeys(options.seeds))
     jobs = [job for n, c in configs.items() for job in plan(c, strategies=chosen[n], seeds=seeds, out=options.out)]
-    jobs = by_seed(jobs, seeds)
+    jobs = [replace(job, saves_model=options.save_models) for job in by_seed(jobs, seeds)]
     if options.dry_run:
         return say_what_would_run(jobs, options, console)
-    records = run_jobs(jobs, options, console, save_models=options.save_models)
+    records = run_jobs(jobs, options, console)
 
     from benchmarks.tables.picture import draw
     from benchmarks.tables.summary import describe, make_table

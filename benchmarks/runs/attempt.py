@@ -39,6 +39,7 @@ class Job:
     seed: int
     path: Path
     config: RunConfig = field(repr=False, compare=False)  # its hash stands in the path
+    saves_model: bool = field(default=False, repr=False, compare=False)  # leaves a model file beside its record
 
     @property
     def name(self) -> str:
@@ -81,7 +82,6 @@ class Conditions:
         threads: Threads of torch; None leaves them as they are.
         wandb: Where runs are mirrored in Weights & Biases; None for nowhere.
         head: Commit and whether its tree was clean, read before the first record was written into that tree.
-        save_models: Whether runs leave model files beside their records.
     """
 
     places: Places
@@ -89,7 +89,6 @@ class Conditions:
     threads: int | None
     wandb: WandbSettings | None
     head: tuple[str, bool | None]
-    save_models: bool = False
 
 
 def done_record(path: Path) -> Record | None:
@@ -196,7 +195,7 @@ def _run_or_fail(
             observe=observe,
             checkpoint=checkpoint,
             head=conditions.head,
-            keep=keep if conditions.save_models and job.why_no_model is None else None,
+            keep=keep if job.saves_model and job.why_no_model is None else None,
         )
     except Exception as problem:
         record = failed_record(

@@ -22,19 +22,21 @@ class Pixels:
 
     Args:
         shape: Of what comes out: (1, h, w) is grey, (3, h, w) RGB, (h * w,) a row of grey values.
-        sides: Width and height of the images it takes.
+        sides: Width and height of the images it takes; None of rows of numbers that are no image.
     """
 
-    def __init__(self, shape: Sequence[int], sides: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], sides: Sequence[int] | None) -> None:
         self.shape = tuple(shape)
-        self.sides = tuple(sides)
+        self.sides = None if sides is None else (sides[0], sides[1])
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return float32 values.
 
         Raises:
-            DataError: The image is of another size.
+            DataError: The image is of another size, or the network takes no images.
         """
+        if self.sides is None:
+            raise DataError(f"the network learnt rows of numbers of shape {self.shape}, no images; give it a Tensor")
         if image.size != self.sides:
             given, wanted = (f"{width} x {height}" for width, height in (image.size, self.sides))
             raise DataError(f"it has {given} pixels, and the network learnt images of {wanted}; bring it to that size")
@@ -49,7 +51,7 @@ class ImageModel(nn.Module):
     Args:
         head: From features, or pixels, to scores.
         about: What the file says, see `save_model`.
-        transform: Turns an RGB image into what goes through the network, shape (...); None if that is no image.
+        transform: Turns an RGB image into what goes through the network, shape (...).
         backbone: From images to features; None if the head takes them as they are.
 
     Attributes:
@@ -59,7 +61,7 @@ class ImageModel(nn.Module):
     """
 
     def __init__(
-        self, head: nn.Module, about: Mapping[str, Any], transform: Transform | None, backbone: nn.Module | None = None
+        self, head: nn.Module, about: Mapping[str, Any], transform: Transform, backbone: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.head = head
@@ -76,24 +78,17 @@ class ImageModel(nn.Module):
         Args:
             images: PIL images, or what `transform` makes of them, stacked: shape (n, ...).
         """
-        x = images if isinstance(images, Tensor) else torch.stack([self.prepare(image) for image in images])
+        x = (
+            images
+            if isinstance(images, Tensor)
+            else torch.stack([self.transform(image.convert("RGB")) for image in images])
+        )
         x = x.to(next(iter(self.head.state_dict().values())).device)
         if self.backbone is not None:
             x = self.backbone(x)
             x = x.half().float() if self.is_half else x  # as the features were kept that the head learnt
         scores: Tensor = self.head(x)
         return scores
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Return what `transform` makes of an image.
-
-        Raises:
-            DataError: The network takes no images, or none of this size.
-        """
-        if self.transform is None:
-            n = self.about["shape"]
-            raise DataError(f"the network learnt rows of numbers of shape {tuple(n)}, no images; give it a Tensor")
-        return self.transform(image.convert("RGB"))
 
     def probabilities(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Return the probability of each class, shape (n, n_classes), rows that sum to 1; see `forward`.
@@ -120,7 +115,7 @@ class ImageModel(nn.Module):
             rows = []
             for path in paths[i : i + batch_size]:
                 try:
-                    rows.append(self.prepare(open_image(path)))
+                    rows.append(self.transform(open_image(path)))
                 except ImageError:
                     raise
                 except DataError as error:

@@ -12,6 +12,7 @@ from torch import nn
 from benchmarks.configs.run import RunConfig
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.sets import DATA_SETS
+from benchmarks.runs.image_model import Pixels
 from benchmarks.runs.layers import Divide, Multiply, count_outputs
 from benchmarks.runs.models import PlainDropout, StraightThroughReLU
 from benchmarks.runs.saved import save_model
@@ -35,8 +36,8 @@ def prepare_saving(strategy: Any, *, config: RunConfig, data: Dataset, scales: l
     if data.backbone is not None and isinstance(network, nn.Sequential):
         network = network[1:]  # the backbone is named, and built anew
     head = nn.Sequential(*([] if scales is None else [Divide(scales[-1])]), *_plain(network))
-    pixels: dict[str, Any] = {"shape": data.train_images.shape[1:], "sides": _sides(data, config.stream.dataset)}
-    features = {"backbone": config.backbone, "provenance": (data.provenance or {}).get("backbone")}
+    pixels = {"pixels": Pixels(data.train_images.shape[1:], _sides(data, config.stream.dataset))}
+    features: dict[str, Any] = {"backbone": config.backbone, "provenance": (data.provenance or {}).get("backbone")}
 
     def save(path: Path, run: Mapping[str, Any]) -> None:
         save_model(

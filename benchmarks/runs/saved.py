@@ -41,8 +41,7 @@ def save_model(
     class_names: Sequence[str],
     backbone: BackboneConfig | None = None,
     provenance: Mapping[str, Any] | None = None,
-    shape: Sequence[int] = (),
-    sides: Sequence[int] | None = None,
+    pixels: Pixels | None = None,
     probabilities: str = "softmax",
     run: Mapping[str, Any] | None = None,
 ) -> None:
@@ -54,8 +53,7 @@ def save_model(
         class_names: One per output.
         backbone: What gives the head's inputs; None if these are pixels.
         provenance: `Backbone.provenance` of it.
-        shape: Of one input of the head, where there is no backbone.
-        sides: Width and height of the images whose pixels these are; None for rows of numbers that are no image.
+        pixels: What the head takes where there is no backbone.
         probabilities: "softmax" of the outputs, or "shares": outputs are estimates of probabilities.
         run: What made the model, as plain JSON.
 
@@ -67,8 +65,10 @@ def save_model(
         raise ConfigError(
             f"{path}: {len(class_names)} class_names for {count_outputs(chain)} outputs; give one for each"
         )
-    if (backbone is None) != (provenance is None):
-        raise ConfigError(f"{path}: give backbone (a BackboneConfig) and provenance (Backbone.provenance) together")
+    if (backbone is None) != (provenance is None) or (backbone is None) == (pixels is None):
+        raise ConfigError(
+            f"{path}: give pixels, or backbone (a BackboneConfig) and provenance (Backbone.provenance) together"
+        )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in chain.state_dict().items()}
     about = {
         "schema": SCHEMA,
@@ -77,8 +77,7 @@ def save_model(
         "sha256": state_sha256(state),
         "probabilities": probabilities,
         "backbone": None if backbone is None else {"config": backbone.model_dump(), **dict(provenance or {})},
-        "shape": list(shape),
-        "sides": None if sides is None else list(sides),
+        "pixels": None if pixels is None else {"shape": pixels.shape, "sides": pixels.sides},
         "run": dict(run or {}),
     }
     text = json.dumps(about, sort_keys=True, allow_nan=False)
@@ -108,8 +107,7 @@ def load_model(path: Path | str, *, weights: Path | str | None = None) -> ImageM
     if not is_whole:
         raise ModelFileError(f"{path} is damaged: its weights are not those that were written; {CURE}")
     if about["backbone"] is None:
-        sides = about["sides"]
-        return ImageModel(head, about, None if sides is None else Pixels(about["shape"], sides))
+        return ImageModel(head, about, Pixels(**about["pixels"]))
     return _on_backbone(path, head, about, config, weights=weights)
 
 

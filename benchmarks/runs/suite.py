@@ -122,7 +122,6 @@ def run_suite(
     workers: int | None = None,
     cluster: str | None = None,
     wandb: WandbSettings | None = None,
-    save_models: bool = False,
 ) -> list[Record]:
     """Run what has no record yet.
 
@@ -135,8 +134,6 @@ def run_suite(
         workers: Processes that run jobs at the same time; None is one here, and as many as a cluster has room for.
         cluster: Address of the Ray cluster whose processes they are (`benchmarks.runs.cluster`); None: this machine's.
         wandb: Where they are mirrored in Weights & Biases; None for nowhere.
-        save_models: Leave a model file beside each record, see `benchmarks.runs.saved`; of which runs there is none,
-            and why, is said.
 
     Returns:
         The records of all jobs in their order, those of failed and skipped runs included.
@@ -155,13 +152,12 @@ def run_suite(
     if wandb is not None:
         _mirror_what_is_done(records, wandb)
     todo = [job for job in jobs if job not in records]
-    if save_models:
-        _say_what_is_not_kept(jobs, records, console)
+    _say_what_is_not_kept([job for job in jobs if job.saves_model], records, console)
     if not todo:
         if any(record.features is not None for record in records.values()):
             console.print("nothing was run, so today's images were not compared with those of the records")
         return [records[job] for job in jobs]
-    conditions = Conditions(places or Places(), device, threads, wandb, head=commit(), save_models=save_models)
+    conditions = Conditions(places or Places(), device, threads, wandb, head=commit())
     with ExitStack() as stack:
         joined = None if cluster is None else stack.enter_context(_join(cluster, conditions, workers, console))
         for config in {id(job.config): job.config for job in todo}.values():
@@ -176,13 +172,13 @@ def run_suite(
 
 
 def _say_what_is_not_kept(jobs: Sequence[Job], records: Mapping[Job, Record], console: Console) -> None:
-    """Say of which runs there will be no model file, and why."""
+    """Say of which runs that were to leave a model file there will be none, and why."""
     told = {f"{job.config.name}: {job.strategy}": job.why_no_model for job in jobs}
     lines = [f"no model is kept of {name}: {why}" for name, why in told.items() if why]
     bare = [
         job
-        for job, record in records.items()
-        if record.status == "done" and job.why_no_model is None and not job.model_path.exists()
+        for job in jobs
+        if job in records and records[job].status == "done" and job.why_no_model is None and not job.model_path.exists()
     ]
     if bare:
         more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""

@@ -48,7 +48,9 @@ def head(n_inputs: int = 3, *, weights: list[list[float]] | None = None) -> nn.S
 
 def saved(folder: Path, **settings: Any) -> Path:
     path = folder / "some.model.safetensors"
-    given = {"class_names": NAMES, "shape": (3, 1, 1), "sides": (1, 1), **settings}
+    given: dict[str, Any] = {"class_names": NAMES, **settings}
+    if "backbone" not in given:
+        given.setdefault("pixels", Pixels((3, 1, 1), (1, 1)))
     save_model(path, given.pop("head", None) or head(), **given)
     return path
 
@@ -97,7 +99,7 @@ def test_a_backbone_is_built_anew_and_its_features_are_kept_as_in_training(
 ) -> None:
     config = CONFIG.model_copy(update={"precision": precision})
     chain = head(backbone.n_features)
-    path = saved(tmp_path, head=chain, backbone=config, provenance=backbone.provenance, shape=(), sides=None)
+    path = saved(tmp_path, head=chain, backbone=config, provenance=backbone.provenance)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
     features = backbone.module(backbone.transform(image)[None])
     features = features.half().float() if precision == "half" else features
@@ -198,7 +200,7 @@ def test_an_image_that_does_not_fit_is_named(tmp_path: Path) -> None:
         model.predict([path])
     with pytest.raises(ImageError, match=r"gone\.png cannot be read: .*Mend, replace or remove it$"):
         model.predict([tmp_path / "gone.png"])
-    table = load_model(saved(tmp_path, shape=(3,), sides=None))
+    table = load_model(saved(tmp_path, pixels=Pixels((3,), None)))
     with pytest.raises(DataError, match=r"learnt rows of numbers of shape \(3,\), no images"):
         table.predict([path])
     assert table(torch.zeros(4, 3)).shape == (4, 2)
