@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, Warner
-from src_plugin.head.find import named_head
+from src_plugin.head.find import renewed
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
 from src_plugin.night.sleep import sleep_head
@@ -297,10 +297,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """Return the head as it is in the model now: evaluation and other plugins may have replaced modules."""
         head = self._waking.head
         assert head is not None
-        if head.is_in(model):
-            return head
-        fresh = named_head(model, list(head.names))
-        return Head(head.names, fresh.layers, head.joints)
+        return head if head.is_in(model) else renewed(head, model)
 
     def _is_due(self, strategy: Any) -> bool:
         if self.schedule is not None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src_plugin.errors import ConfigError
-from src_plugin.head.trace import eval_mode
+from src_plugin.head.modes import eval_mode
 from strategies.herding import HerdingPlugin, Teacher, icarl_with
 from strategies.nearest import NearestMean
 from strategies.prediction import Scores

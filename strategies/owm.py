@@ -15,7 +15,7 @@ from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
 from src_plugin.errors import ConfigError
-from src_plugin.head.trace import eval_mode
+from src_plugin.head.modes import eval_mode
 from strategies.setup import TrainingSetup, common, nbytes
 
 

@@ -15,7 +15,7 @@ from avalanche.training.utils import ParamData, zerolike_params_dict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from src_plugin.head.trace import eval_mode
+from src_plugin.head.modes import eval_mode
 from strategies.setup import TrainingSetup, naive_with, nbytes
 
 

@@ -1,6 +1,7 @@
 """For the tests of heads: inputs, and a model whose forward pass is given."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 X = torch.rand(3, 6, generator=torch.Generator().manual_seed(0))
@@ -29,3 +30,15 @@ def tied(model, a, b):
 class Scaled(nn.Linear):
     def forward(self, x):
         return 2 * super().forward(x)
+
+
+class Cosine(nn.Module):
+    """Scores that are the cosines of inputs and weights, times ten."""
+
+    def __init__(self, n_inputs, n_outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(n_outputs, n_inputs))
+
+    def forward(self, x):
+        return 10 * F.linear(F.normalize(x), F.normalize(self.weight))
+

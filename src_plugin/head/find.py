@@ -1,26 +1,28 @@
-"""Find the classifier head of a model: the longest tail of Linear layers joined by ReLU that ends in its output.
+"""Find the classifier head of a model: the longest tail of linear layers joined by activations that ends in its output.
 
-One forward pass is followed (see `tracing.py`), so names and order of registration do not matter; a head may also be
+One forward pass is followed (see `trace.py`), so names and order of registration do not matter; a head may also be
 named. What SRC could not change without changing something else is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_plugin.errors import HeadNotFoundError
+from src_plugin.head.layers import Layer, Plain, WithNorm, is_lora, is_surely_linear, layer_of, linear_like
+from src_plugin.head.modes import eval_mode
 from src_plugin.head.state import Head
-from src_plugin.head.trace import UNITS, Node, Trace, trace
+from src_plugin.head.steps import chain
+from src_plugin.head.trace import ACTIVATIONS, UNITS, Kind, Node, Trace, trace
+from src_plugin.head.walk import NoLayerError, joints_of, walk
 
-SUPPORTED = "Linear layers joined by ReLU, Dropout, Flatten or Identity"
+SUPPORTED = "linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them"
 CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
-
-JOINTS = ("relu", "dropout", "reshape", "identity")
-TAIL = (*JOINTS, "softmax", "mask")  # what may stand between the last Linear and the model's output
 
 
 def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None = None) -> Head:
@@ -33,18 +35,20 @@ def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None 
         head: Dotted name of a layer or of a container of layers, or a list of names, input side first.
 
     Returns:
-        The longest tail of Linear layers joined by ReLU, Dropout, Flatten or Identity that ends in the output; a
-        softmax or a mask of unseen classes behind the last layer is allowed.
+        The longest tail of linear layers, with an activation between them, that ends in the output and of which no
+        weight is frozen. Batch norm beside a layer is a part of it; a tail that keeps the order of the classes is
+        allowed behind the last layer (softmax, a mask of unseen classes, division by a temperature).
 
     Raises:
         HeadNotFoundError: There is none, or a layer of it cannot be changed without changing something else.
 
     Example:
         >>> import torch
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.GELU(), nn.Linear(3, 2))
         >>> find_head(model, torch.zeros(1, 4)).names
         ('1', '3')
     """
+    check_model(model)
     if head is not None:
         return named_head(model, head, trace(model, *args) if args else None)
     if not args:
@@ -52,38 +56,60 @@ def find_head(model: nn.Module, *args: object, head: str | Sequence[str] | None 
     return traced_head(model, trace(model, *args))
 
 
+def check_model(model: nn.Module) -> None:
+    """Refuse models that cannot be followed or changed at all.
+
+    Raises:
+        HeadNotFoundError: It is scripted, on the meta device, or was made in inference mode.
+    """
+    kind = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise HeadNotFoundError(
+            f"{kind} is a scripted module, which shows none of its layers. Train the plain module, and script it "
+            "afterwards"
+        )
+    for name, parameter in model.named_parameters():
+        if parameter.device.type == "meta":
+            raise HeadNotFoundError(
+                f"{name!r} of {kind} is on the meta device and has no values. Load the model first: "
+                "model.to_empty(device='cpu'), then load_state_dict"
+            )
+        if parameter.is_inference():
+            raise HeadNotFoundError(
+                f"{name!r} of {kind} was made in torch.inference_mode(), so nothing may write to it. Make the model "
+                "outside of it"
+            )
+
+
 def traced_head(model: nn.Module, record: Trace) -> Head:
     """Return the head that one traced forward pass ends in; see `find_head`."""
     kind = type(model).__name__
-    node = record.output
-    if node is None:
-        raise HeadNotFoundError(f"the output of {kind} is not one tensor made by its layers. {CURE}")
-    nodes: list[Node] = []
-    joints: list[list[nn.Module]] = [[]]
-    seen_relu = True
-    blocker: Node | None = None
-    while node is not None:
-        if node.kind == "linear" and seen_relu:
-            nodes.append(node)
-            joints.append([])
-            seen_relu = False
-        elif node.kind in (JOINTS if nodes else TAIL):
-            seen_relu = seen_relu or node.kind == "relu"
-            if node.kind != "mask":
-                joints[-1].insert(0, _joint(node))
-        else:
-            blocker = node
-            break
-        node = node.parent
-    if not nodes:
-        what = "nothing" if blocker is None else blocker.describe()
+    if record.path is None:
         raise HeadNotFoundError(
-            f"{kind} has no head SRC can change: its output comes from {what}, and only {SUPPORTED} can sleep. {CURE}"
+            f"the output of {kind} holds {len(record.candidates)} tensors that could be class scores, at "
+            f"{', '.join(map(_place, record.candidates))}. Name the right one 'logits', return it alone, or name its "
+            f"layers: head='classifier'"
         )
-    layers = [n.module for n in reversed(nodes)]
-    names = [n.name for n in reversed(nodes)]
-    found = _checked(model, names, layers, list(reversed(joints[:-1])), record.calls)
-    return replace(found, below="" if blocker is None else blocker.describe())
+    if record.output is None:
+        raise HeadNotFoundError(f"the output of {kind} is not one tensor made by its layers. {CURE}")
+    try:
+        found = walk(record, record.output, refusal=_refusal(model, record.calls))
+    except NoLayerError as error:
+        raise HeadNotFoundError(
+            f"{kind} has no head SRC can change: its output comes from {error.what}{_because(error.node)}, and only "
+            f"{SUPPORTED} can sleep. {CURE}"
+        ) from None
+    parts = [met.part for met in found.layers]
+    names = [met.name for met in found.layers]
+    _check_frozen(parts[-1], names[-1])
+    head = Head(tuple(names), tuple(parts), joints_of(found), found.below, found.why)
+    _check_follow(head)
+    if record.scores is not None and len(record.scores) < 2 and record.scores.numel() != head.sizes[-1]:
+        raise HeadNotFoundError(
+            f"the output of {kind} has shape {tuple(record.scores)} and no dimension of classes, so there is nothing "
+            "to balance. Give the model one output per class, shape (n, classes)"
+        )
+    return head
 
 
 def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None = None) -> Head:
@@ -95,85 +121,151 @@ def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None
         record: A traced forward pass, which shows what really stands between the layers; None takes the word of the
             names for it.
     """
+    names, parts, between = _named_parts(model, head, is_traced=record is not None)
+    if not parts:
+        raise HeadNotFoundError(f"head={head!r} holds no linear layer, and only {SUPPORTED} can sleep")
+    refusal = _refusal(model, {} if record is None else record.calls)
+    held = [part.module for part in parts]
+    for name, part in zip(names, parts, strict=True):
+        is_twice = held.count(part.module) > 1
+        why = _shared("weight", name, f"{name}, named more than once") if is_twice else refusal(part, name)
+        if why:
+            raise HeadNotFoundError(why)
+    _check_frozen(parts[-1], names[-1])
+    if record is not None:
+        return _traced_names(model, names, parts, record)
+    below, why = "", "cannot sleep"
+    while any(part.frozen for part in parts):
+        below, why = f"{names[0]!r} ({type(parts[0].module).__name__})", "is frozen (requires_grad=False)"
+        names, parts, between = names[1:], parts[1:], between[1:]
+    joints = []
+    for i, modules in enumerate(between):
+        is_last = i == len(between) - 1
+        if not is_last and not any(isinstance(module, ACTIVATIONS) for module in modules):
+            modules = [*modules, nn.ReLU()]  # named one by one: the ReLU is a function in the model's forward
+        joints.append(chain(modules, n_answers=i + 1))
+    found = Head(tuple(names), tuple(parts), tuple(joints), below, why)
+    _check_follow(found)
+    return found
+
+
+def _named_parts(
+    model: nn.Module, head: str | Sequence[str], *, is_traced: bool
+) -> tuple[list[str], list[Layer], list[list[nn.Module]]]:
+    """Return names and layers, and the modules that stand behind each of them in their containers."""
     modules = dict(model.named_modules())
     names: list[str] = []
-    layers: list[nn.Module] = []
-    joints: list[list[nn.Module]] = []
-    wanted = [head] if isinstance(head, str) else list(head)
-    for given in wanted:
+    parts: list[Layer] = []
+    between: list[list[nn.Module]] = []
+    for given in [head] if isinstance(head, str) else list(head):
         if given not in modules:
             linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
             raise HeadNotFoundError(f"{type(model).__name__} has no module {given!r}; its Linear layers: {linear}")
-        for name, module in modules[given].named_modules(prefix=given, remove_duplicate=False):
-            if isinstance(module, nn.Linear):
+        for name, module in _units(modules[given], given):
+            if _is_layer(module, name):
                 names.append(name)
-                layers.append(module)
-                joints.append([])
+                parts.append(layer_of(module, name))
+                between.append([])
             elif isinstance(module, UNITS):
-                if joints:
-                    joints[-1].append(module)
-            elif not any(True for _ in module.children()):
+                if between and not _fold(parts, between, module):
+                    between[-1].append(module)
+            elif not is_traced and not any(True for _ in module.children()):
                 raise HeadNotFoundError(
                     f"head={head!r}: {name!r} is {type(module).__name__}, and only {SUPPORTED} can sleep"
                 )
-    if not layers:
-        raise HeadNotFoundError(f"head={head!r} holds no Linear layer, and only {SUPPORTED} can sleep")
-    for between in joints[:-1]:  # layers named one by one: the ReLU between them is a function in the model's forward
-        if not any(isinstance(module, nn.ReLU) for module in between):
-            between.append(nn.ReLU())
-    if record is not None:
-        joints = _traced_joints(names, layers, joints, record)
-    return _checked(model, names, layers, joints, {} if record is None else record.calls)
+    return names, parts, between
 
 
-def _traced_joints(
-    names: Sequence[str], layers: Sequence[nn.Module], joints: Sequence[list[nn.Module]], record: Trace
-) -> list[list[nn.Module]]:
-    """Return what a forward pass showed between the layers, or refuse what cannot sleep."""
-    seen: list[list[nn.Module]] = []
-    for name, layer, after_name, after in zip(names, layers, names[1:], layers[1:], strict=False):
-        if layer not in record.linears or after not in record.linears:
-            missing = name if layer not in record.linears else after_name
-            raise HeadNotFoundError(
-                f"the forward pass of the model never called {missing!r}, so it cannot be in the head"
-            )
-        between: list[nn.Module] = []
-        node = record.linears[after].parent
-        while node is not None and node.module is not layer:
-            if node.kind not in JOINTS:
-                raise HeadNotFoundError(
-                    f"between {name!r} and {after_name!r} stands {node.describe()}, and only {SUPPORTED} can sleep; "
-                    "name a head that begins behind it"
-                )
-            between.insert(0, _joint(node))
-            node = node.parent
-        if node is None or not any(isinstance(module, nn.ReLU) for module in between):
-            raise HeadNotFoundError(
-                f"{after_name!r} does not follow {name!r} through a ReLU in the forward pass, and only {SUPPORTED} can "
-                "sleep; name layers that do, input side first"
-            )
-        seen.append(between)
-    node = record.output if layers[-1] in record.linears else None  # a pass may bypass a named head
-    while node is not None and node.kind in TAIL:
-        node = node.parent
-    if node is not None and node.kind == "linear" and node.module is not layers[-1]:
+def _units(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
+    """Return a module and its parts by name; what a layer consists of is left out."""
+    found = [(name, module)]
+    if _is_layer(module, name):
+        return found
+    for child_name, child in module.named_children():
+        found += _units(child, f"{name}.{child_name}" if name else child_name)
+    return found
+
+
+def _is_layer(module: nn.Module, name: str) -> bool:
+    """Whether a module computes x W' + b; one with a forward of its own is tried out."""
+    if isinstance(module, nn.Linear) and not is_surely_linear(module):
+        _check_forward(module, name)
+    return isinstance(module, nn.Linear) or is_lora(module)
+
+
+def _check_forward(module: nn.Linear, name: str) -> None:
+    weight = module.weight
+    x = torch.linspace(0.1, 1.0, 2 * module.in_features, device=weight.device, dtype=weight.dtype)
+    x = x.reshape(2, module.in_features)
+    with torch.no_grad(), eval_mode(module), torch.random.fork_rng(devices=[]):
+        output = module.forward(x)
+    if not linear_like(module, x, output):
         raise HeadNotFoundError(
-            f"the head ends in {names[-1]!r}, but {node.describe()} comes after it in the model, and its outputs must "
-            "be the scores of the classes. Name the layers up to the output, or none at all"
+            f"{name!r} is {type(module).__name__}, a Linear layer with a forward of its own that is not x W' + b. {CURE}"
         )
-    return [*seen, joints[-1]]
 
 
-def layers_above(head: Head, record: Trace) -> list[nn.Linear]:
-    """Return the Linear layers that took what came out of a named head, as the heads of single tasks do."""
-    above = []
-    for layer, node in record.linears.items():
-        below: Node | None = node.parent
-        while below is not None and below.module is not head.layers[-1]:
-            below = below.parent
-        if below is not None and isinstance(layer, nn.Linear):
-            above.append(layer)
-    return above
+def _fold(parts: list[Layer], between: list[list[nn.Module]], module: nn.Module) -> bool:
+    """Fold batch norm into the layer right before it, if it can be."""
+    part = parts[-1]
+    if not isinstance(module, _BatchNorm) or not isinstance(part, Plain) or between[-1]:
+        return False
+    if module.running_mean is None or not WithNorm.can_fold(part, module, behind=True):
+        return False
+    parts[-1] = WithNorm(part, behind=module)
+    return True
+
+
+def _traced_names(model: nn.Module, names: Sequence[str], parts: Sequence[Layer], record: Trace) -> Head:
+    """Return the head of the named layers as a forward pass showed it, or refuse what it shows."""
+    for name, part in zip(names, parts, strict=True):
+        if part.module not in record.linears:
+            raise HeadNotFoundError(f"the forward pass of the model never called {name!r}, so it cannot be in the head")
+    last = record.linears[parts[-1].module]
+    top = _top_of(last, names[-1], record)
+    modules = [module for part in parts for module in part.modules]
+    found = walk(record, top, refusal=_refusal(model, record.calls), among=modules)
+    taken = {module for met in found.layers for module in met.part.modules}
+    missing = [(n, p) for n, p in zip(names, parts, strict=True) if p.module not in taken]
+    if missing and not any(p.frozen for _, p in missing):
+        raise HeadNotFoundError(
+            f"between {missing[-1][0]!r} and {found.layers[0].name!r} stands {found.below or 'nothing'}, which "
+            f"{found.why}; name a head that begins behind it"
+        )
+    taken_names = tuple(met.name for met in found.layers)
+    head = Head(taken_names, tuple(met.part for met in found.layers), joints_of(found))
+    _check_follow(head)
+    return head if not missing else replace(head, below=found.below, why=found.why)
+
+
+def _top_of(last: Node, name: str, record: Trace) -> Node:
+    """Return the step that a named head ends in: the model's output, if that is made of it, else its last layer."""
+    for path, output in record.candidates.items():
+        node: Node | None = output
+        while node is not None and node is not last and len(node.parents) == 1 and node.kind is not Kind.LINEAR:
+            node = node.parent
+        if node is last:
+            record.path = path
+            return output
+        if node is not None and node.kind is Kind.JOIN and last in node.ancestors():
+            record.path = path
+            return output
+        if node is not None and node.kind is Kind.LINEAR:
+            raise HeadNotFoundError(
+                f"the head ends in {name!r}, but {node.describe()} comes after it in the model, and its outputs must "
+                "be the scores of the classes. Name the layers up to the output, or none at all"
+            )
+    return last  # a pass may bypass a named head
+
+
+def layers_above(head: Head, record: Trace) -> list[nn.Module]:
+    """Return the layers that took what came out of a named head, as the heads of single tasks do."""
+    last = head.parts[-1].modules[0]
+    return [
+        layer
+        for layer, node in record.linears.items()
+        if layer not in head.modules and any(below.module is last for below in node.ancestors())
+    ]
 
 
 def parts_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
@@ -181,64 +273,107 @@ def parts_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
     names = {module: name for name, module in model.named_modules()}
     below: set[str] = set()
     for module in record.order:
-        if module is head.layers[0]:
+        if module is head.entry:
             break
         parts = names[module].split(".")
         below.update(".".join(parts[:n]) for n in range(len(parts) + 1))
     return below
 
 
-def _checked(
-    model: nn.Module,
-    names: Sequence[str],
-    layers: Sequence[nn.Module | None],
-    joints: Sequence[Sequence[nn.Module]],
-    calls: dict[nn.Module, int],
-) -> Head:
-    """Refuse layers that cannot be changed alone, and return the head."""
+def renewed(head: Head, model: nn.Module) -> Head:
+    """Return the head with the modules that bear the same names now: others may have replaced them.
+
+    Raises:
+        HeadNotFoundError: A name is no longer there.
+    """
+    modules = dict(model.named_modules())
+    names = {module: name for module, name in zip(head.layers, head.names, strict=True)}
+    missing = [name for name in head.names if name not in modules]
+    if missing:
+        raise HeadNotFoundError(f"{type(model).__name__} no longer has the layer {missing[0]!r} of its head")
+    parts = []
+    for part in head.parts:
+        own = {m: n for m, n in _names_of(part, names[part.module]).items() if n in modules}
+        parts.append(part.in_model(modules, own) if len(own) == len(part.modules) else part)
+    return replace(head, parts=tuple(parts))
+
+
+def _names_of(part: Layer, name: str) -> Mapping[nn.Module, str]:
+    return {part.module: name}
+
+
+def _check_frozen(last: Layer, name: str) -> None:
+    """Refuse a head of which nothing may be changed.
+
+    Raises:
+        HeadNotFoundError: The weights of its last layer are frozen.
+    """
+    if last.frozen:
+        more = ""
+        if is_lora(last.module):
+            more = " (a Linear beside its LoRA adapters; merge these first, model.merge_and_unload())"
+        raise HeadNotFoundError(
+            f"'{name}.{last.frozen}'{more}, which the outputs come from, is frozen (requires_grad=False), and sleep "
+            f"changes no frozen parameter. Unfreeze it: model.get_submodule({name!r}).requires_grad_(True)"
+        )
+
+
+def _check_follow(head: Head) -> None:
+    """Refuse layers that do not follow each other."""
+    for (name, part), (after_name, after) in zip(
+        zip(head.names, head.parts, strict=True), zip(head.names[1:], head.parts[1:], strict=True), strict=False
+    ):
+        if part.sizes[1] != after.sizes[0]:
+            raise HeadNotFoundError(
+                f"{name!r} has {part.sizes[1]} outputs but {after_name!r} has {after.sizes[0]} inputs: "
+                "these layers do not follow each other; name them input side first, without gaps"
+            )
+
+
+def _refusal(model: nn.Module, calls: Mapping[nn.Module, int]) -> Callable[[Layer, str], str]:
+    """Return what says why a layer of the model cannot be changed alone."""
     uses: dict[int, list[str]] = {}
     for prefix, module in model.named_modules():  # each module once, also where it has two names
         for name, parameter in module.named_parameters(prefix, recurse=False, remove_duplicate=False):
             uses.setdefault(id(parameter), []).append(name)
-    linears: list[nn.Linear] = []
-    for name, layer in zip(names, layers, strict=True):
-        assert isinstance(layer, nn.Linear)
-        if type(layer).forward is not nn.Linear.forward:
-            raise HeadNotFoundError(
-                f"{name!r} is {type(layer).__name__}, a Linear layer with a forward of its own. {CURE}"
-            )
-        if parametrize.is_parametrized(layer) or "weight" not in layer._parameters:
-            raise HeadNotFoundError(
-                f"the weight of {name!r} is computed from other parameters (weight norm or another parametrisation), "
-                "so a slept weight would not last; remove the parametrisation before sleep"
-            )
-        for kind, parameter in layer.named_parameters(recurse=False):
-            shared = uses.get(id(parameter), [])
-            if len(shared) > 1 or list(layers).count(layer) > 1 or calls.get(layer, 1) > 1:
-                where = ", ".join(shared) if len(shared) > 1 else f"{name}, called more than once in a forward pass"
-                raise HeadNotFoundError(
-                    f"the {kind} of {name!r} is shared ({where}): sleep would change both uses. "
-                    f"Untie them, or name a head without this layer. {CURE}"
-                )
-        linears.append(layer)
-    for (name, layer), (after_name, after) in zip(
-        zip(names, linears, strict=True), zip(names[1:], linears[1:], strict=True), strict=False
-    ):
-        if layer.out_features != after.in_features:
-            raise HeadNotFoundError(
-                f"{name!r} has {layer.out_features} outputs but {after_name!r} has {after.in_features} inputs: "
-                "these layers do not follow each other; name them input side first, without gaps"
-            )
-    return Head(tuple(names), tuple(linears), tuple(tuple(between) for between in joints))
+
+    def refusal(part: Layer, name: str) -> str:
+        for module in part.modules:
+            if isinstance(module, nn.Linear) and calls.get(module, 0) > 1:
+                return _shared("weight", name, f"{name}, called more than once in a forward pass")
+        for target in part.targets():
+            shared = uses.get(id(target), [])
+            if len(shared) > 1:
+                return _shared(shared[0].rpartition(".")[2], name, ", ".join(shared))
+        return ""
+
+    return refusal
 
 
-def _joint(node: Node) -> nn.Module:
-    """Return the module of a step, or one that does what its function does at test time."""
-    if node.module is not None:
-        return node.module
-    functions: dict[str, nn.Module] = {
-        "relu": nn.ReLU(),
-        "softmax": nn.Softmax(dim=-1),
-        "log_softmax": nn.LogSoftmax(dim=-1),
-    }
-    return functions.get(node.name, nn.Identity())
+def _shared(kind: str, name: str, where: str) -> str:
+    return (
+        f"the {kind} of {name!r} is shared ({where}): sleep would change both uses. Untie them, or name a head without "
+        f"this layer. {CURE}"
+    )
+
+
+def _because(node: Node | None) -> str:
+    """Return what is special about a step that no head can end in, in brackets."""
+    if node is None:
+        return ""
+    if isinstance(node.module, nn.Linear):
+        return ", a Linear layer with a forward of its own that is not x W' + b"
+    names = {n.name for n in node.ancestors() if n.within == node.within and n.within}
+    if "normalize" in names or "cosine_similarity" in names or node.name == "cosine_similarity":
+        return " (a cosine head: its scores depend on directions alone)"
+    if node.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        return " (a recurrent layer)"
+    if node.name == "bilinear":
+        return " (a bilinear head)"
+    if node.name == "unknown":
+        return " (what made it cannot be followed: a scripted module, or a function outside of torch)"
+    return ""
+
+
+def _place(path: Sequence[str | int]) -> str:
+    return "output" + "".join(f"[{key!r}]" for key in path)

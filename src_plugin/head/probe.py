@@ -45,7 +45,7 @@ class Probe:
 
     def hidden(self, state: HeadState) -> Tensor:
         """Return the inputs of the head's last layer; shape (n, n_{L-1}). They are not to be written to."""
-        if len(self.head.layers) == 1:
+        if len(self.head.parts) == 1:
             return self.inputs
         lower = HeadState(state.weights[:-1], state.biases[:-1])
         answer = _known(self._hiddens, lower)
@@ -56,7 +56,7 @@ class Probe:
 
     def logits(self, state: HeadState) -> Tensor:
         """Return the outputs of the awake head, before any ReLU or softmax; shape (n, n_L). Not to be written to."""
-        if len(self.head.layers) == 1:
+        if len(self.head.parts) == 1:
             return self.first(state)
         return F.linear(self.hidden(state), state.weights[-1], state.biases[-1])
 

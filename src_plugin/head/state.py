@@ -1,12 +1,12 @@
-"""The classifier head: the Linear layers that SRC may change, found in a model and read and written as a whole.
+"""The classifier head: the layers that SRC may change, found in a model and read and written as a whole.
 
-A head is the longest tail of Linear layers joined only by ReLU, Dropout, Flatten or Identity that ends in the model's
-output. What lies below it (a frozen backbone) is never touched.
+A head is the longest tail of linear layers with activations between them that ends in the model's output. What lies
+below it (a frozen backbone) is never touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src_plugin.errors import WeightsError
-from src_plugin.head.trace import eval_mode
+from src_plugin.head.layers import Layer
+from src_plugin.head.modes import eval_mode
+from src_plugin.head.steps import Joint
 
 
 @dataclass(frozen=True)
@@ -70,23 +72,25 @@ class HeadState:
 
 @dataclass(frozen=True)
 class Head:
-    """The Linear layers of a head, input side first.
+    """The layers of a head, input side first.
 
     Attributes:
         names: Dotted name of each layer in the model.
-        layers: The layers themselves.
-        joints: For each layer, the modules its output passes before the next layer (or the model's output).
-        below: What ended the search for more layers, e.g. "'net.1' (LeakyReLU)"; "" if that was the model's input.
+        parts: The layers themselves.
+        joints: For each layer, what makes the next layer's input (or the model's output) of the answers so far.
+        below: What ended the search for more layers, e.g. "'net.1' (LSTM)"; "" if that was the model's input.
+        why: Why it cannot sleep, as a part of a sentence.
     """
 
     names: tuple[str, ...]
-    layers: tuple[nn.Linear, ...]
-    joints: tuple[tuple[nn.Module, ...], ...]
+    parts: tuple[Layer, ...]
+    joints: tuple[Joint, ...]
     below: str = ""
+    why: str = "cannot sleep"
 
     def describe(self) -> str:
         """Return which layers the head has, and what lies below it."""
-        below = f"; it ends there because {self.below} below it cannot sleep" if self.below else ""
+        below = f"; it ends there because {self.below} below it {self.why}" if self.below else ""
         return f"the head is {self.label}{below}"
 
     @property
@@ -95,9 +99,26 @@ class Head:
         return ", ".join(self.names) or "the module itself"
 
     @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The modules that hold the weights, one per layer; of a block of several the first."""
+        return tuple(part.module for part in self.parts)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """All modules whose parameters belong to the head, those of its joints included."""
+        own = [module for part in self.parts for module in part.modules]
+        return tuple(dict.fromkeys([*own, *(module for joint in self.joints for module in joint.modules)]))
+
+    @property
+    def entry(self) -> nn.Module:
+        """The module whose input is the input of the head."""
+        return self.parts[0].entry
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Units per layer, the inputs first: (n_0, ..., n_L)."""
-        return (self.layers[0].in_features, *(layer.out_features for layer in self.layers))
+        sizes = [part.sizes for part in self.parts]
+        return (sizes[0][0], *(n_out for _, n_out in sizes))
 
     def is_in(self, model: nn.Module) -> bool:
         """Whether these very layers are in the model: evaluation and other plugins may replace modules."""
@@ -109,32 +130,43 @@ class Head:
 
         A device without double precision (mps) is left: its copy lies on the CPU.
         """
-        device = self.layers[0].weight.device
+        pairs = [part.read() for part in self.parts]
+        device = pairs[0][0].device
         place = torch.device("cpu") if device.type == "mps" else device
 
         def copy(p: Tensor) -> Tensor:
             return p.detach().to(place, torch.promote_types(p.dtype, torch.float32), copy=True)
 
         return HeadState(
-            tuple(copy(layer.weight) for layer in self.layers),
-            tuple(None if layer.bias is None else copy(layer.bias) for layer in self.layers),
+            tuple(copy(weight) for weight, _ in pairs),
+            tuple(None if bias is None else copy(bias) for _, bias in pairs),
         )
 
     def write(self, state: HeadState) -> None:
         """Write parameters into the same Parameter objects: all of them, or after an exception none."""
-        targets = [layer.weight for layer in self.layers] + [
-            b for b in (lr.bias for lr in self.layers) if b is not None
-        ]
+        targets: list[Tensor] = []
+        values: list[Tensor] = []
+        for part, weight, bias in zip(self.parts, state.weights, state.biases, strict=True):
+            targets += part.targets()
+            values += part.solve(weight, bias)
         backup = [target.detach().clone() for target in targets]
         try:
             with torch.no_grad():
-                for target, value in zip(targets, state.tensors(), strict=True):
+                for target, value in zip(targets, values, strict=True):
                     target.copy_(value)
         except BaseException:  # an interrupt counts: a head is never left half-written
             with torch.no_grad():
                 for target, value in zip(targets, backup, strict=True):
                     target.copy_(value)
             raise
+        for part in self.parts:
+            part.refresh()
+
+    def next_input(self, answers: Sequence[Tensor]) -> Tensor:
+        """Return the input of the layer that follows so many layers' answers, shape (n, n_l), at test time."""
+        joint = self.joints[len(answers) - 1]
+        with eval_mode(*joint.modules), torch.no_grad():
+            return joint(answers)
 
     def activations(self, state: HeadState, inputs: Tensor) -> list[Tensor]:
         """Return what each layer of the awake head passes on, with the given parameters instead of its own.
@@ -144,17 +176,14 @@ class Head:
             inputs: Inputs of the head, shape (n, n_0).
 
         Returns:
-            One tensor per layer: after its ReLU and test-time dropout, the logits before any softmax; shape (n, n_l).
+            One tensor per layer: after its ReLU and test-time dropout, of the last after any softmax; shape (n, n_l).
         """
-        passed = []
-        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
-            a = inputs
-            for weight, bias, joints in zip(state.weights, state.biases, self.joints, strict=True):
-                a = F.linear(a, weight, bias)
-                for module in joints:
-                    a = module(a)
-                passed.append(a)
-        return passed
+        answers: list[Tensor] = []
+        passed: list[Tensor] = [inputs]
+        for weight, bias in zip(state.weights, state.biases, strict=True):
+            answers.append(F.linear(passed[-1], weight, bias))
+            passed.append(self.next_input(answers))
+        return passed[1:]
 
     def logits(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the outputs of the awake head with the given parameters, before any ReLU or softmax; (n, n_L)."""
@@ -162,7 +191,7 @@ class Head:
 
     def hidden(self, state: HeadState, inputs: Tensor) -> Tensor:
         """Return the inputs of the head's last layer; shape (n, n_{L-1})."""
-        if len(self.layers) == 1:
+        if len(self.parts) == 1:
             return inputs
         return self.hidden_from(state.above_first, F.linear(inputs, state.weights[0], state.biases[0]))
 
@@ -174,14 +203,13 @@ class Head:
 
     def hidden_from(self, upper: HeadState, first: Tensor) -> Tensor:
         """Return what `hidden` does, given what `logits_from` is, for a head of several layers."""
-        with eval_mode(*(module for joints in self.joints for module in joints)), torch.no_grad():
-            a = first
-            for module in self.joints[0]:  # also where it works in place, `first` stays as it is
-                a = torch.relu(a) if isinstance(module, nn.ReLU) else module(a)
-            for joints, weight, bias in zip(self.joints[1:-1], upper.weights[:-1], upper.biases[:-1], strict=True):
-                a = F.linear(a, weight, bias)
-                for module in joints:
-                    a = torch.relu_(a) if isinstance(module, nn.ReLU) else module(a)
+        answers = [first]
+        with eval_mode(*(module for joint in self.joints[:-1] for module in joint.modules)), torch.no_grad():
+            for i, joint in enumerate(self.joints[:-1]):
+                needed = i == 0 or any(later.looks_back(i) for later in self.joints[i + 1 : -1])
+                a = joint(answers, may_write=not needed)
+                if i < len(upper.weights) - 1:
+                    answers.append(F.linear(a, upper.weights[i], upper.biases[i]))
         return a
 
 
@@ -191,13 +219,20 @@ def check_finite(head: Head) -> None:
     Raises:
         WeightsError: A weight or bias of the head is NaN or infinite.
     """
-    for name, layer in zip(head.names, head.layers, strict=True):
-        for kind, parameter in layer.named_parameters(recurse=False):
+    for part, name in zip(head.parts, head.names, strict=True):
+        for label, parameter in _named_parameters(part, name):
             if torch.isfinite(parameter.detach().sum()):  # then all are; if not, it may have overflowed
                 continue
             bad = int((~torch.isfinite(parameter)).sum())
             if bad:
                 raise WeightsError(
-                    f"'{name}.{kind}' has {bad} of {parameter.numel()} values that are NaN or infinite: training "
+                    f"'{label}' has {bad} of {parameter.numel()} values that are NaN or infinite: training "
                     "diverged before the sleep. Lower the learning rate or clip gradients; nothing was changed"
                 )
+
+
+def _named_parameters(part: Layer, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the parameters of a layer, and their names in the model as far as they are known."""
+    for module in part.modules:
+        prefix = name if module is part.module else type(module).__name__
+        yield from ((f"{prefix}.{kind}", parameter) for kind, parameter in module.named_parameters())

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.state import Head
-from src_plugin.head.trace import Trace, eval_mode
+from src_plugin.head.modes import eval_mode
+from src_plugin.head.trace import Trace
 
 Forward = Callable[..., Any]
 
@@ -115,12 +116,12 @@ class Watch:
         def catch(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             caught.append((inputs[0] if inputs else named["input"]).detach())
 
-        handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+        handle = head.entry.register_forward_pre_hook(catch, with_kwargs=True)
         try:
             output = forward(*args, **kwargs)
         finally:
             handle.remove()
-        if head.layers[0] is model:  # its own hooks had their turn before its forward
+        if head.entry is model:  # its own hooks had their turn before its forward
             catch(model, args, kwargs)
         if caught:
             self._passes.append((output, caught[-1]))
@@ -134,7 +135,7 @@ def head_inputs(model: nn.Module, head: Head, inputs: Tensor, *, device: torch.d
     def catch(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         caught.append((args[0] if args else named["input"]).detach().reshape(-1, head.sizes[0]).cpu())
 
-    handle = head.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
+    handle = head.entry.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         with eval_mode(model), torch.no_grad():
             for batch in inputs.split(512):

@@ -1,9 +1,10 @@
 """The sleep in closed form: from each unit's weights, a fraction of its answer to the mean input is taken.
 
-    W_l  <-  W_l  -  f_l * relu(W_l x_l) * 1' / sum(x_l),      x_1 = mean input,  x_{l+1} = relu(W_l x_l)
+    W_l  <-  W_l  -  f_l * relu(W_l x_l) * 1' / sum(x_l),      x_1 = mean input,  x_{l+1} = relu(g_l(W_l x_l))
     f_l   =  1 - exp(-k_l * f_{l-1} / k_{l-1}),      k_l = removal_l * std(W_l) * sum(x_l) / mean(relu(W_l x_l))
 
-with f / k = 1 below the first layer: later layers are driven less and less, since the ones below them fall silent.
+where g_l is what stands behind the layer in the network (a ReLU, a GELU, a LayerNorm before either), and f / k = 1 below
+the first layer: later layers are driven less and less, since the ones below them fall silent.
 Where an input of a layer is negative on average, the same change of all weights could raise an answer. There the change
 runs along the mean, and |x| * sqrt(n) takes the place of sum(x):
 
@@ -17,7 +18,7 @@ answer decays, and never changes its sign. `docs/closed_form.md` derives it and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,7 +44,12 @@ class Inhibited:
     answers: list[float]
 
 
-def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibited:
+def inhibit(
+    state: HeadState,
+    mean: Tensor,
+    removal: Sequence[float],
+    passes: Callable[[Sequence[Tensor]], Tensor] | None = None,
+) -> Inhibited:
     """Lower what each excited unit answers to the mean input, by the same amount on all of its weights.
 
     Biases stay as they are and drive nothing, as in a simulated sleep. A layer that nothing excites stays as it is.
@@ -53,6 +59,7 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         mean: Mean of its inputs, shape (n_0,), of any sign; on the device of the parameters.
         removal: One number per layer, 0 or more: so many standard deviations of the layer's weights would a unit
             move that answers as the layer does on average, if no answer fell meanwhile.
+        passes: Gives the next layer's input of the answers of all layers so far, shape (1, n_l) each; None is a ReLU.
 
     Source:
         `docs/closed_form.md`; the rule is that of Tadros et al. 2022, Nat. Commun. 13:7742, Algorithm 1.
@@ -68,9 +75,11 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
                 [ 0.0000, -1.0000]])
     """
     inputs, weights, fractions, answers = mean, [], [], []
+    given: list[Tensor] = []  # what each layer answers, as the network itself would pass it on
     driven = 1.0  # how much of the night a layer is driven, as a part of it
     for weight, amount in zip(state.weights, removal, strict=True):
-        answer = (weight @ inputs).relu()
+        given.append((weight @ inputs)[None])
+        answer = given[-1][0].relu()
         total, average = inputs.sum(), answer.mean()
         is_signed = bool((inputs < 0).any())
         energy = inputs.square().sum()
@@ -81,5 +90,7 @@ def inhibit(state: HeadState, mean: Tensor, removal: Sequence[float]) -> Inhibit
         weights.append(weight - change if fraction > 0 else weight)
         fractions.append(fraction)
         answers.append(float(average))
-        inputs, driven = answer, fraction / speed if speed > 0 else driven
+        is_last = len(weights) == len(state.weights)
+        inputs = answer if passes is None or is_last else passes(given)[0].clamp(min=0)
+        driven = fraction / speed if speed > 0 else driven
     return Inhibited(state.with_weights(weights), fractions, answers)

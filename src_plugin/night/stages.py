@@ -102,7 +102,7 @@ def _sleep(
         return slept.state, slept.report, slept.skipped
     depth = DEPTH if config.depth is None else config.depth
     removal = [depth * share for share in by_depth(config.depression, len(head.layers))]
-    inhibited = inhibit(state, torch.from_numpy(training.mean).to(state.weights[0]), removal)
+    inhibited = inhibit(state, torch.from_numpy(training.mean).to(state.weights[0]), removal, head.next_input)
     report = ClosedFormReport("closed_form", depth, inhibited.fractions, inhibited.answers)
     if any(inhibited.fractions):
         return inhibited.state, report, {}

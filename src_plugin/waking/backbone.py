@@ -50,16 +50,11 @@ class NormHold:
 
 
 def is_candidate(model: nn.Module) -> bool:
-    """Whether norms would move in the next pass while something is frozen and nothing but Linear layers is not.
+    """Whether norms would move in the next pass while something is frozen.
 
-    Then it is worth to find out whether these are the head.
+    Then it is worth to find out whether all but the head is.
     """
-    has_frozen = False
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            if parameter.requires_grad and not isinstance(module, nn.Linear):
-                return False
-            has_frozen = has_frozen or not parameter.requires_grad
+    has_frozen = any(not parameter.requires_grad for parameter in model.parameters())
     return has_frozen and any(module.training for module in _norms(model))
 
 
@@ -69,9 +64,12 @@ def frozen_norms(model: nn.Module, *, apart_from: Iterable[nn.Module]) -> list[n
     None if a parameter outside them is trainable, or if there is none at all: then nothing says that the rest is to
     stay as it is.
     """
-    known = {id(p) for layer in apart_from for p in layer.parameters()}
+    layers = list(apart_from)
+    known = {id(p) for layer in layers for p in layer.parameters()}
     outside = [p for p in model.parameters() if id(p) not in known]
-    return [] if not outside or any(p.requires_grad for p in outside) else _norms(model)
+    if not outside or any(p.requires_grad for p in outside):
+        return []
+    return [norm for norm in _norms(model) if norm not in layers]
 
 
 def _norms(model: nn.Module) -> list[nn.Module]:

@@ -10,7 +10,7 @@ from avalanche.training.plugins import AGEMPlugin, GEMPlugin
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from src_plugin.head.trace import eval_mode
+from src_plugin.head.modes import eval_mode
 
 
 def exemplars_of(strategy: Any, *, old: Sequence[int]) -> tuple[Tensor, Tensor] | None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError, StimulusError
-from src_plugin.head.find import layers_above, named_head, parts_below, traced_head
+from src_plugin.head.find import check_model, layers_above, named_head, parts_below, traced_head
+from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import Trace, trace_forward
 from src_plugin.head.watch import Forward, Watch
@@ -78,7 +79,8 @@ class Waking:
     def _start(self) -> None:
         """Forget the experience; what is set in `__init__` stays."""
         self.head: Head | None = None
-        self._above: list[nn.Linear] = []  # what a named head passes its outputs on to
+        self._path: Path = ()  # where in the model's output the class scores are
+        self._above: list[nn.Module] = []  # what a named head passes its outputs on to
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
         self._sum: Tensor | None = None
         self._least_now: Tensor | None = None
@@ -117,10 +119,11 @@ class Waking:
         except HeadNotFoundError:
             return  # the pass that counts says it
         names = {layer: name for name, layer in model.named_modules()}
-        self._hold(model, [*head.names, *(names[layer] for layer in above)])
+        self._hold(model, [names[module] for module in (*head.modules, *above) if module in names])
 
-    def _find(self, model: nn.Module, seen: Trace) -> tuple[Head, list[nn.Linear]]:
+    def _find(self, model: nn.Module, seen: Trace) -> tuple[Head, list[nn.Module]]:
         """Return the head that a traced pass shows, and the Linear layers that took what came out of it."""
+        check_model(model)
         head = traced_head(model, seen) if self.head_names is None else named_head(model, self.head_names, seen)
         return head, layers_above(head, seen)
 
@@ -146,12 +149,14 @@ class Waking:
         seen = next((seen for output, seen in passes if output is outputs), passes[-1][1])
         if isinstance(seen, Trace):
             self.head, above = self._find(model, seen)
-            if self.head.layers[0] not in seen.linear_inputs:
+            if self.head.entry not in seen.inputs:
                 self.head = None  # a named head that this pass did not go through
                 return
             self._above, self._parts_below = above, parts_below(model, self.head, seen)
-            seen = seen.linear_inputs[self.head.layers[0]]
+            self._path = seen.path or ()
+            seen = seen.inputs[self.head.entry]
         assert self.head is not None
+        outputs = at(outputs, self._path)
         x = seen.reshape(-1, self.head.sizes[0])
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
         if self._sum is not None:
@@ -167,7 +172,7 @@ class Waking:
             if self.before is None:
                 self.before, self._before_names = self.head.read(), self.head.names
             if self._below is None:
-                self._below = checksums(model, apart_from=(*self.head.layers, *self._above))
+                self._below = checksums(model, apart_from=(*self.head.modules, *self._above))
         self._sum = total if self._sum is None else self._sum + total
         least = x.amin(0)
         self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
@@ -233,7 +238,7 @@ class Waking:
 
     def trained_below(self, model: nn.Module, head: Head) -> list[str]:
         """Return the names of parameters below the head that have moved since the weights before were copied."""
-        now = checksums(model, apart_from=(*head.layers, *self._above))
+        now = checksums(model, apart_from=(*head.modules, *self._above))
         return [] if self._below is None else moved(self._below, now)
 
     def changed_below(self, model: nn.Module) -> list[str]:

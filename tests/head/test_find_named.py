@@ -44,9 +44,9 @@ WRONG_NAMES = {
     "one of several unknown": (["0", "fc9"], "no module 'fc9'"),
     "a gap": (["0", "4"], "'0' has 5 outputs but '4' has 3 inputs.*without gaps"),
     "output side first": (["4", "2"], "'4' has 4 outputs but '2' has 5 inputs.*input side first"),
-    "no Linear": ("1", "head='1' holds no Linear layer"),
+    "no Linear": ("1", "head='1' holds no linear layer"),
     "twice the same": (["2", "2"], "shared|do not follow"),
-    "nothing": ([], r"head=\[\] holds no Linear layer"),
+    "nothing": ([], r"head=\[\] holds no linear layer"),
 }
 
 
@@ -57,18 +57,34 @@ def test_names_that_make_no_head_are_refused(head, what):
 
 
 @pytest.mark.parametrize(
-    "between", [nn.Tanh(), nn.GELU(), nn.BatchNorm1d(5), nn.LayerNorm(5)], ids=lambda m: type(m).__name__
+    "between", [nn.Bilinear(5, 5, 5), nn.InstanceNorm1d(5), nn.LSTM(5, 5)], ids=lambda m: type(m).__name__
 )
 def test_a_container_with_something_else_between_is_refused(between):
     model = nn.Sequential(nn.Sequential(nn.Linear(6, 5), between, nn.Linear(5, 4)))
     with pytest.raises(
-        HeadNotFoundError, match=rf"'0.1' is {type(between).__name__}, and only Linear layers joined by"
+        HeadNotFoundError, match=rf"'0.1' is {type(between).__name__}, and only linear layers with activations"
     ):
         find_head(model, head="0")
 
 
-@pytest.mark.parametrize("between", [nn.Tanh(), nn.GELU(), nn.BatchNorm1d(5)], ids=lambda m: type(m).__name__)
-def test_layers_with_something_else_between_are_refused(between):
+@pytest.mark.parametrize(
+    "between", [nn.Tanh(), nn.GELU(), nn.LayerNorm(5), nn.BatchNorm1d(5)], ids=lambda m: type(m).__name__
+)
+@pytest.mark.parametrize("example", [(), (X,)], ids=["by name alone", "followed"])
+def test_activations_and_norms_may_stand_between_named_layers(between, example):
+    model = nn.Sequential(nn.Sequential(nn.Linear(6, 5), between, nn.ReLU(), nn.Linear(5, 4)))
+    for p in between.parameters():
+        nn.init.uniform_(p, -1.0, 1.0)
+    head = find_head(model, *example, head="0")
+    torch.testing.assert_close(head.logits(head.read(), X), model.eval()(X))
+
+
+@pytest.mark.parametrize(
+    ("between", "what"),
+    [(nn.BatchNorm1d(5), "no activation before the next layer"), (nn.Softmax(1), "stands '1' .Softmax., which cannot")],
+    ids=["BatchNorm1d", "Softmax"],
+)
+def test_layers_with_something_else_between_are_refused(between, what):
     model = nn.Sequential(nn.Linear(6, 5), between, nn.Linear(5, 4))
-    with pytest.raises(HeadNotFoundError, match=f"{type(between).__name__}"):
+    with pytest.raises(HeadNotFoundError, match=what):
         find_head(model, X, head=["0", "2"])

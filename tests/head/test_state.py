@@ -162,8 +162,6 @@ def test_a_named_head_that_another_layer_follows_is_refused():
 
 
 def test_a_head_says_what_ended_it():
-    model = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(), nn.Linear(5, 4))
-    assert find_head(model, X).describe() == (
-        "the head is 2; it ends there because '1' (LeakyReLU) below it cannot sleep"
-    )
+    model = nn.Sequential(nn.Linear(6, 5), nn.Softmax(1), nn.Linear(5, 4))
+    assert find_head(model, X).describe() == "the head is 2; it ends there because '1' (Softmax) below it cannot sleep"
     assert find_head(mlp(6, 5, 4), X).describe() == "the head is 0, 2"
