@@ -22,6 +22,13 @@ class Blobs(TensorDataset):
         self.targets = labels.tolist()
 
 
+class Opaque(nn.Sequential):
+    """Does what its parts do, one after the other, and no head reaches through it: it ends in an unknown function."""
+
+    def forward(self, x):
+        return super().forward(x).roll(0, 1)
+
+
 def mlp(*sizes, bias=True, seed=0, dtype=torch.float32):
     """Linear layers of the given sizes with ReLU between them, from a generator of their own."""
     layers = []

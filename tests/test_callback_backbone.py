@@ -9,7 +9,7 @@ from torch import nn
 
 import callback_samples
 from callback_samples import ADVICE, PURE, Whole, fit, ways
-from models import N_CLASSES, N_INPUTS, changed, copies, mlp
+from models import N_CLASSES, N_INPUTS, Opaque, changed, copies, mlp
 from src_plugin.callback import SRCCallback
 from src_plugin.config import SleepConfig
 from src_plugin.errors import WeightsError
@@ -21,7 +21,7 @@ FIRES = SleepConfig.preset("src_only", steps=400)  # so small a head needs a whi
 
 def on_a_backbone():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Sequential(nn.Linear(N_INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU()), mlp(8, N_CLASSES))
+    return nn.Sequential(Opaque(nn.Linear(N_INPUTS, 8), nn.BatchNorm1d(8), nn.ReLU()), mlp(8, N_CLASSES))
 
 
 def test_all_below_the_head_stays_bit_identical_in_the_sleep():

@@ -51,9 +51,9 @@ def test_negative_inputs_are_refused_by_a_simulated_sleep_before_any_weight_chan
 
 
 def test_a_model_without_a_head_is_refused_before_any_weight_changed():
-    module = Whole(nn.Sequential(mlp(N_INPUTS, N_CLASSES), nn.Tanh()))
+    module = Whole(nn.Sequential(mlp(N_INPUTS, N_CLASSES), nn.GELU()))
     state = copies(module)
-    with pytest.raises(HeadNotFoundError, match=r"'net.1' \(Tanh\)"):
+    with pytest.raises(HeadNotFoundError, match=r"'net.1' \(GELU\)"):
         fit(module, SRCCallback(QUICK))
     assert changed(module, state) == []
     assert hooks(module) == 0

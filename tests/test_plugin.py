@@ -11,7 +11,7 @@ from avalanche.training.plugins import ReplayPlugin
 from numpy.testing import assert_allclose
 from torch import nn
 
-from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, mlp
+from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, Opaque, mlp
 from plugin_samples import PURE, QUICK, Watcher, benchmark, build, decisions, network, own, train
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
@@ -78,7 +78,7 @@ def test_evaluations_in_between_do_not_count(nights, eval_every):
 
 
 def test_the_head_is_that_of_a_network_with_a_frozen_backbone():
-    backbone = nn.Sequential(nn.Linear(N_INPUTS, 8), nn.Tanh(), nn.ReLU()).requires_grad_(False)
+    backbone = Opaque(nn.Linear(N_INPUTS, 8), nn.Tanh(), nn.ReLU()).requires_grad_(False)
     model = nn.Sequential(backbone, mlp(8, N_CLASSES))
     state = copies(model)
     plugin = SRCPlugin(QUICK)

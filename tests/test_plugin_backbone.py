@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import plugin_samples
-from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, mlp
+from models import N_CLASSES, N_INPUTS, Blobs, Opaque, changed, copies, mlp
 from plugin_samples import QUICK, Watcher, benchmark, build, train
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
@@ -21,7 +21,7 @@ FIRES = SleepConfig.preset("src_only", steps=400)  # so small a head needs a whi
 
 def network(frozen=False):
     """A head of one layer on features between 0 and 1."""
-    backbone = nn.Sequential(nn.Linear(N_INPUTS, 8), nn.Sigmoid()).requires_grad_(not frozen)
+    backbone = Opaque(nn.Linear(N_INPUTS, 8), nn.Sigmoid()).requires_grad_(not frozen)
     return nn.Sequential(backbone, mlp(8, N_CLASSES))
 
 

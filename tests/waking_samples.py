@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from models import mlp
+from models import Opaque, mlp
 
 
 def backbone(dim=12):
-    return nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.ReLU(), mlp(dim, 8, 4))
+    return nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), Opaque(nn.ReLU()), mlp(dim, 8, 4))
 
 
 def show(waking, model, x, y, *, step=None):

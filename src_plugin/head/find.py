@@ -17,9 +17,9 @@ from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.layers import Layer, Plain, WithNorm, is_lora, is_surely_linear, layer_of, linear_like
 from src_plugin.head.modes import eval_mode
 from src_plugin.head.state import Head
-from src_plugin.head.steps import chain
+from src_plugin.head.steps import Joint, chain
 from src_plugin.head.trace import ACTIVATIONS, UNITS, Kind, Node, Trace, trace
-from src_plugin.head.walk import NoLayerError, joints_of, walk
+from src_plugin.head.walk import TAIL, NoLayerError, joints_of, walk
 
 SUPPORTED = "linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them"
 CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
@@ -102,8 +102,7 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
     parts = [met.part for met in found.layers]
     names = [met.name for met in found.layers]
     _check_frozen(parts[-1], names[-1])
-    head = Head(tuple(names), tuple(parts), joints_of(found), found.below, found.why)
-    _check_follow(head)
+    head = _made(model, names, parts, joints_of(found), found.below, found.why)
     if record.scores is not None and len(record.scores) < 2 and record.scores.numel() != head.sizes[-1]:
         raise HeadNotFoundError(
             f"the output of {kind} has shape {tuple(record.scores)} and no dimension of classes, so there is nothing "
@@ -132,7 +131,7 @@ def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None
         if why:
             raise HeadNotFoundError(why)
     _check_frozen(parts[-1], names[-1])
-    if record is not None:
+    if record is not None and any(part.module in record.linears for part in parts):
         return _traced_names(model, names, parts, record)
     below, why = "", "cannot sleep"
     while any(part.frozen for part in parts):
@@ -144,9 +143,7 @@ def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None
         if not is_last and not any(isinstance(module, ACTIVATIONS) for module in modules):
             modules = [*modules, nn.ReLU()]  # named one by one: the ReLU is a function in the model's forward
         joints.append(chain(modules, n_answers=i + 1))
-    found = Head(tuple(names), tuple(parts), tuple(joints), below, why)
-    _check_follow(found)
-    return found
+    return _made(model, names, parts, joints, below, why)
 
 
 def _named_parts(
@@ -232,17 +229,16 @@ def _traced_names(model: nn.Module, names: Sequence[str], parts: Sequence[Layer]
             f"between {missing[-1][0]!r} and {found.layers[0].name!r} stands {found.below or 'nothing'}, which "
             f"{found.why}; name a head that begins behind it"
         )
-    taken_names = tuple(met.name for met in found.layers)
-    head = Head(taken_names, tuple(met.part for met in found.layers), joints_of(found))
-    _check_follow(head)
-    return head if not missing else replace(head, below=found.below, why=found.why)
+    below = found.below if missing else ""
+    return _made(model, [met.name for met in found.layers], [met.part for met in found.layers], joints_of(found), below,
+                 found.why)  # fmt: skip
 
 
 def _top_of(last: Node, name: str, record: Trace) -> Node:
     """Return the step that a named head ends in: the model's output, if that is made of it, else its last layer."""
     for path, output in record.candidates.items():
         node: Node | None = output
-        while node is not None and node is not last and len(node.parents) == 1 and node.kind is not Kind.LINEAR:
+        while node is not None and node is not last and node.kind in (*TAIL, Kind.BATCH_NORM) and node.parents:
             node = node.parent
         if node is last:
             record.path = path
@@ -287,19 +283,11 @@ def renewed(head: Head, model: nn.Module) -> Head:
         HeadNotFoundError: A name is no longer there.
     """
     modules = dict(model.named_modules())
-    names = {module: name for module, name in zip(head.layers, head.names, strict=True)}
-    missing = [name for name in head.names if name not in modules]
+    names = dict(zip((m for part in head.parts for m in part.modules), head.inner, strict=True))
+    missing = [name for name in names.values() if name not in modules]
     if missing:
         raise HeadNotFoundError(f"{type(model).__name__} no longer has the layer {missing[0]!r} of its head")
-    parts = []
-    for part in head.parts:
-        own = {m: n for m, n in _names_of(part, names[part.module]).items() if n in modules}
-        parts.append(part.in_model(modules, own) if len(own) == len(part.modules) else part)
-    return replace(head, parts=tuple(parts))
-
-
-def _names_of(part: Layer, name: str) -> Mapping[nn.Module, str]:
-    return {part.module: name}
+    return replace(head, parts=tuple(part.in_model(modules, names) for part in head.parts))
 
 
 def _check_frozen(last: Layer, name: str) -> None:
@@ -318,8 +306,17 @@ def _check_frozen(last: Layer, name: str) -> None:
         )
 
 
-def _check_follow(head: Head) -> None:
-    """Refuse layers that do not follow each other."""
+def _made(
+    model: nn.Module, names: Sequence[str], parts: Sequence[Layer], joints: Sequence[Joint], below: str, why: str
+) -> Head:
+    """Return a head of layers that follow each other.
+
+    Raises:
+        HeadNotFoundError: They do not.
+    """
+    known = {module: name for name, module in model.named_modules()}
+    inner = tuple(known[module] for part in parts for module in part.modules)
+    head = Head(tuple(names), tuple(parts), tuple(joints), below, why, inner)
     for (name, part), (after_name, after) in zip(
         zip(head.names, head.parts, strict=True), zip(head.names[1:], head.parts[1:], strict=True), strict=False
     ):
@@ -328,6 +325,7 @@ def _check_follow(head: Head) -> None:
                 f"{name!r} has {part.sizes[1]} outputs but {after_name!r} has {after.sizes[0]} inputs: "
                 "these layers do not follow each other; name them input side first, without gaps"
             )
+    return head
 
 
 def _refusal(model: nn.Module, calls: Mapping[nn.Module, int]) -> Callable[[Layer, str], str]:

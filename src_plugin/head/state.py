@@ -80,6 +80,7 @@ class Head:
         joints: For each layer, what makes the next layer's input (or the model's output) of the answers so far.
         below: What ended the search for more layers, e.g. "'net.1' (LSTM)"; "" if that was the model's input.
         why: Why it cannot sleep, as a part of a sentence.
+        inner: Names of all modules of the layers, in order: a layer may consist of several.
     """
 
     names: tuple[str, ...]
@@ -87,6 +88,7 @@ class Head:
     joints: tuple[Joint, ...]
     below: str = ""
     why: str = "cannot sleep"
+    inner: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Return which layers the head has, and what lies below it."""
@@ -123,7 +125,8 @@ class Head:
     def is_in(self, model: nn.Module) -> bool:
         """Whether these very layers are in the model: evaluation and other plugins may replace modules."""
         modules = dict(model.named_modules())
-        return all(modules.get(name) is layer for name, layer in zip(self.names, self.layers, strict=True))
+        own = (module for part in self.parts for module in part.modules)
+        return all(modules.get(name) is module for name, module in zip(self.inner, own, strict=True))
 
     def read(self) -> HeadState:
         """Return a copy of all parameters where the first layer lies, in their own precision (half becomes single).

@@ -38,8 +38,8 @@ def test_the_weights_before_are_dropped_after_a_sleep_and_wait_for_a_deferred_on
 
 
 def test_of_a_head_that_gets_another_layer_the_rest_has_weights_before():
-    # A LeakyReLU ends the head above the first layer; a ReLU in its place lets it in, in the middle of an experience.
-    model, waking = nn.Sequential(nn.Linear(12, 12), nn.LeakyReLU(), nn.Linear(12, 4, bias=False)), Waking()
+    # A softmax ends the head above the first layer; a ReLU in its place lets it in, in the middle of an experience.
+    model, waking = nn.Sequential(nn.Linear(12, 12), nn.Softmax(1), nn.Linear(12, 4, bias=False)), Waking()
     ((x, y),) = batches(1)
     with torch.no_grad():
         model[0].weight.abs_()

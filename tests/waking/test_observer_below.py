@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import hooks, mlp
+from models import Opaque, hooks, mlp
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.waking.observer import Waking
 from waking_samples import backbone, batches, show
@@ -38,7 +38,7 @@ def test_what_takes_the_outputs_of_a_named_head_is_not_below_it():
             self.body, self.last = mlp(12, 8), nn.Linear(8, 4)
 
         def forward(self, x):
-            return torch.tanh(self.last(torch.relu(self.body(x))))
+            return self.last(torch.relu(self.body(x))).roll(0, 1)
 
     model, waking = Above(), Waking("body", needs_classes=False)
     for x, y in batches(2):
@@ -93,7 +93,7 @@ class Normed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.below = nn.Sequential(mlp(12, 12), nn.BatchNorm1d(12), nn.ReLU())
+        self.below = Opaque(mlp(12, 12), nn.BatchNorm1d(12), nn.ReLU())
         self.head = mlp(12, 4)
         self.beside = nn.BatchNorm1d(12)
         self.register_buffer("scale", torch.ones(1))
@@ -158,7 +158,7 @@ def test_what_was_told_in_one_sleep_is_not_told_again_in_the_next():
 
 
 def test_checksums_of_buffers_are_told_in_the_bytes_kept():
-    (plain, normed) = (begun(m) for m in (nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.ReLU(), mlp(12, 4)), Normed()))
+    (plain, normed) = (begun(m) for m in (nn.Sequential(nn.Linear(12, 12), nn.Tanh(), Opaque(nn.ReLU()), mlp(12, 4)), Normed()))
     # Of Normed: mean and variance of two norms, and a scale.
     for waking in (plain, normed):
         waking.forget(slept=True)
@@ -175,8 +175,8 @@ def test_without_holding_no_mode_is_touched():
 
 
 def test_a_head_that_cannot_be_found_is_refused_by_the_pass_that_counts_and_modes_stay():
-    model = nn.Sequential(Normed().requires_grad_(False), nn.Linear(4, 4), nn.Tanh())
-    with pytest.raises(HeadNotFoundError, match="Tanh"):
+    model = nn.Sequential(Normed().requires_grad_(False), nn.Linear(4, 4), nn.GELU())
+    with pytest.raises(HeadNotFoundError, match="GELU"):
         begun(model)
     assert all(module.training for module in model.modules())
 
