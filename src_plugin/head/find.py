@@ -22,6 +22,7 @@ from src_plugin.head.trace import ACTIVATIONS, UNITS, Kind, Node, Trace, trace
 from src_plugin.head.walk import TAIL, NoLayerError, joints_of, walk
 
 SUPPORTED = "linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them"
+COMPILED = "_orig_mod"  # where torch.compile keeps the model
 CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
 
 
@@ -155,6 +156,8 @@ def _named_parts(
     parts: list[Layer] = []
     between: list[list[nn.Module]] = []
     for given in [head] if isinstance(head, str) else list(head):
+        if f"{COMPILED}.{given}" in modules:
+            given = f"{COMPILED}.{given}"  # noqa: PLW2901 - names as the plain model has them
         if given not in modules:
             linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
             raise HeadNotFoundError(f"{type(model).__name__} has no module {given!r}; its Linear layers: {linear}")

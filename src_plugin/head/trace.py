@@ -383,7 +383,14 @@ def trace(model: nn.Module, *args: Any, **kwargs: Any) -> Trace:
 
     Modes of all modules are restored and nothing is drawn from the global random state.
     """
-    return trace_forward(model, model.forward, *args, **kwargs)
+    return trace_forward(model, plain_forward(model), *args, **kwargs)
+
+
+def plain_forward(model: nn.Module) -> Callable[..., Any]:
+    """Return the model's own forward; of a compiled model (`torch.compile`) that of the model in it."""
+    inner = getattr(model, "_orig_mod", None)
+    forward: Callable[..., Any] = (inner if isinstance(inner, nn.Module) else model).forward
+    return forward
 
 
 def trace_forward(model: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Trace:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.state import Head
 from src_plugin.head.modes import eval_mode
-from src_plugin.head.trace import Trace
+from src_plugin.head.trace import Trace, plain_forward
 
 Forward = Callable[..., Any]
 
@@ -35,7 +34,10 @@ class _Watched:
 
 
 class Watch:
-    """Watches the forward passes of one model between `begin` and `release`."""
+    """Watches the forward passes of one model between `begin` and `release`.
+
+    Hooks do not fire in compiled code, so a compiled model runs uncompiled while it is watched.
+    """
 
     def __init__(self) -> None:
         self._head: Head | None = None
@@ -59,20 +61,12 @@ class Watch:
             head: Its head; where it is not known, or no longer in the model, passes are traced.
             ahead: Called with the model, its own forward and the arguments of a pass, before one that is traced.
             then: Called with the output of each pass when it has ended.
-
-        Raises:
-            HeadNotFoundError: The model is compiled.
         """
         self.release()
-        if hasattr(model, "_orig_mod"):
-            raise HeadNotFoundError(
-                "a compiled model cannot be watched layer by layer; pass the plain model to the strategy, or compile "
-                "only what lies below the head: nn.Sequential(torch.compile(backbone), head)"
-            )
         self._head, self._ahead, self._then = head, ahead, then
         # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
         self._watched = (model, model.__dict__.get("forward"))
-        model.__dict__["forward"] = _Watched(self, model, model.forward)
+        model.__dict__["forward"] = _Watched(self, model, plain_forward(model))
 
     def take(self) -> list[tuple[Any, Trace | Tensor]]:
         """Return what passed, and forget it: the output of each pass with the input of its head, or with its trace."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError, StimulusError
 from src_plugin.head.find import check_model, layers_above, named_head, parts_below, traced_head
+from src_plugin.head.layers import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import Trace, trace_forward
@@ -72,6 +73,7 @@ class Waking:
         self._count = 0
         self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
         self._iterations = 0  # since the last sleep
+        self._norms: dict[str, Moments] = {}  # of batch norm in the head, by its name
         self._watch = Watch()
         self._hold = NormHold() if holds else None
         self._start()
@@ -86,6 +88,7 @@ class Waking:
         self._least_now: Tensor | None = None
         self._n = 0
         self._recent = Recent()
+        self._own_norms: dict[nn.Module, Moments] = {}  # batch norms of the head that are trained
 
     def begin_epoch(self, model: nn.Module | None = None) -> None:
         """Start to count recall of rehearsed classes anew; hold batch norms of a model whose head was found before."""
@@ -154,6 +157,7 @@ class Waking:
                 return
             self._above, self._parts_below = above, parts_below(model, self.head, seen)
             self._path = seen.path or ()
+            self._attend_norms(model)
             seen = seen.inputs[self.head.entry]
         assert self.head is not None
         outputs = at(outputs, self._path)
@@ -177,10 +181,22 @@ class Waking:
         least = x.amin(0)
         self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
         self._n += len(x)
+        for moments in self._own_norms.values():
+            moments.now += len(x)
         self._iterations += 1
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
         classes = targets.detach() if self.ledger.has_classes else None
         self._recent.note(x, classes, seen=self.ledger.seen)
+
+    def _attend_norms(self, model: nn.Module) -> None:
+        """Let batch norms of the head that are trained know their statistics over all experiences."""
+        assert self.head is not None
+        names = {module: name for name, module in model.named_modules()}
+        for part in self.head.parts:
+            if isinstance(part, WithNorm):
+                trained = [norm for norm in part.norms if norm.training]
+                part.moments = {norm: self._norms.setdefault(names[norm], Moments()) for norm in trained}
+                self._own_norms.update(part.moments)
 
     @property
     def has_seen_input(self) -> bool:
@@ -296,6 +312,8 @@ class Waking:
         """
         self._total, self._count = self._sums()
         self._least = self.lowest()
+        for norm, moments in self._own_norms.items():
+            moments.close(norm)
         self._ends.update(() if self.head is None else self.head.names[-1:])
         self.release()
         self._start()
@@ -323,6 +341,7 @@ class Waking:
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
+            "norms": {name: (moments.n, moments.mean, moments.square) for name, moments in self._norms.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -333,6 +352,7 @@ class Waking:
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
+        self._norms = {name: Moments(*moments) for name, moments in state.get("norms", {}).items()}
 
     @property
     def kept_bytes(self) -> int:
@@ -340,7 +360,8 @@ class Waking:
         mean = sum(part.nbytes for part in (self._total, self._least) if part is not None)
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
-        return mean + before + 8 * (1 + classes + len(self._buffers or ()))
+        norms = sum(moments.nbytes for moments in self._norms.values())
+        return mean + before + norms + 8 * (1 + classes + len(self._buffers or ()))
 
 
 def task_heads_message(model: nn.Module) -> str:
