@@ -18,9 +18,8 @@ from avalanche.training.plugins import ReplayPlugin
 from torch import nn
 from torch.overrides import _len_torch_function_stack
 
-from models import N_INPUTS, changed, copies, global_states, hooks
+from models import N_CLASSES, N_INPUTS, changed, copies, global_states, hooks
 from plugin_samples import NO_SLEEP, QUICK, Watcher, benchmark, build, decisions, network, own, train
-from src_plugin.errors import HeadNotFoundError
 from src_plugin.plugin import SRCPlugin
 
 # -- no sleep, no trace -----------------------------------------------------------------------------------------------
@@ -99,9 +98,16 @@ def test_training_that_breaks_off_leaves_no_hook_and_no_mode():
         plugin._waking.release()
 
 
-def test_a_compiled_model_is_refused_with_the_cure():
-    with pytest.raises(HeadNotFoundError, match=r"torch\.compile\(backbone\), head"):
-        train(build(SRCPlugin(QUICK), model=torch.compile(network(), backend="eager")))
+@pytest.mark.parametrize("head", [None, ["0", "2"]], ids=["found", "named"])
+def test_a_compiled_model_sleeps_as_the_plain_one(head):
+    plain, compiled = network(), torch.compile(network(), backend="eager")
+    for model in (plain, compiled):
+        plugin = SRCPlugin(QUICK, head=head)
+        train(build(plugin, model=model))
+        assert decisions(plugin) == ["slept", "slept"]
+    assert changed(compiled._orig_mod, copies(plain)) == []
+    assert hooks(compiled) == 0
+    assert compiled(torch.rand(2, N_INPUTS)).shape == (2, N_CLASSES)
 
 
 def test_a_plugin_that_raises_before_the_forward_pass_leaves_the_model_its_own():
