@@ -16,12 +16,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.layers import Layer, Plain, WithNorm, is_lora, is_surely_linear, layer_of, linear_like
 from src_plugin.head.modes import eval_mode
-from src_plugin.head.state import Head
+from src_plugin.head.state import FROZEN, Head
 from src_plugin.head.steps import Joint, chain
 from src_plugin.head.trace import ACTIVATIONS, UNITS, Kind, Node, Trace, trace
 from src_plugin.head.walk import TAIL, NoLayerError, joints_of, walk
 
 SUPPORTED = "linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them"
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 COMPILED = "_orig_mod"  # where torch.compile keeps the model
 CURE = "Name the layers yourself, input side first: head='classifier', or head=['fc1', 'fc2']"
 
@@ -92,24 +93,33 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
             f"layers: head='classifier'"
         )
     if record.output is None:
-        raise HeadNotFoundError(f"the output of {kind} is not one tensor made by its layers. {CURE}")
+        raise HeadNotFoundError(
+            f"the output of {kind} is not one tensor made by its layers, as far as they can be followed: a scripted "
+            f"module, or a function outside of torch, cannot. {CURE}"
+        )
     try:
         found = walk(record, record.output, refusal=_refusal(model, record.calls))
     except NoLayerError as error:
+        if record.scores is not None and len(record.scores) < 2:
+            raise _no_classes(kind, record.scores) from None
         raise HeadNotFoundError(
             f"{kind} has no head SRC can change: its output comes from {error.what}{_because(error.node)}, and only "
             f"{SUPPORTED} can sleep. {CURE}"
         ) from None
     parts = [met.part for met in found.layers]
     names = [met.name for met in found.layers]
-    _check_frozen(parts[-1], names[-1])
+    _check_frozen(model, parts[-1], names[-1])
     head = _made(model, names, parts, joints_of(found), found.below, found.why)
     if record.scores is not None and len(record.scores) < 2 and record.scores.numel() != head.sizes[-1]:
-        raise HeadNotFoundError(
-            f"the output of {kind} has shape {tuple(record.scores)} and no dimension of classes, so there is nothing "
-            "to balance. Give the model one output per class, shape (n, classes)"
-        )
+        raise _no_classes(kind, record.scores)
     return head
+
+
+def _no_classes(kind: str, shape: Sequence[int]) -> HeadNotFoundError:
+    return HeadNotFoundError(
+        f"the output of {kind} has shape {tuple(shape)} and no dimension of classes, so there is nothing to balance. "
+        "Give the model one output per class, shape (n, classes)"
+    )
 
 
 def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None = None) -> Head:
@@ -131,12 +141,12 @@ def named_head(model: nn.Module, head: str | Sequence[str], record: Trace | None
         why = _shared("weight", name, f"{name}, named more than once") if is_twice else refusal(part, name)
         if why:
             raise HeadNotFoundError(why)
-    _check_frozen(parts[-1], names[-1])
+    _check_frozen(model, parts[-1], names[-1])
     if record is not None and any(part.module in record.linears for part in parts):
         return _traced_names(model, names, parts, record)
     below, why = "", "cannot sleep"
     while any(part.frozen for part in parts):
-        below, why = f"{names[0]!r} ({type(parts[0].module).__name__})", "is frozen (requires_grad=False)"
+        below, why = f"{names[0]!r} ({type(parts[0].module).__name__})", f"{FROZEN} (requires_grad=False)"
         names, parts, between = names[1:], parts[1:], between[1:]
     joints = []
     for i, modules in enumerate(between):
@@ -293,7 +303,7 @@ def renewed(head: Head, model: nn.Module) -> Head:
     return replace(head, parts=tuple(part.in_model(modules, names) for part in head.parts))
 
 
-def _check_frozen(last: Layer, name: str) -> None:
+def _check_frozen(model: nn.Module, last: Layer, name: str) -> None:
     """Refuse a head of which nothing may be changed.
 
     Raises:
@@ -303,9 +313,11 @@ def _check_frozen(last: Layer, name: str) -> None:
         more = ""
         if is_lora(last.module):
             more = " (a Linear beside its LoRA adapters; merge these first, model.merge_and_unload())"
+        is_all = not any(p.requires_grad for p in model.parameters())
+        cure = "model.requires_grad_(True)" if is_all else f"model.get_submodule({name!r}).requires_grad_(True)"
         raise HeadNotFoundError(
             f"'{name}.{last.frozen}'{more}, which the outputs come from, is frozen (requires_grad=False), and sleep "
-            f"changes no frozen parameter. Unfreeze it: model.get_submodule({name!r}).requires_grad_(True)"
+            f"changes no frozen parameter. Unfreeze {'the model' if is_all else 'it'} before: {cure}"
         )
 
 
@@ -367,8 +379,13 @@ def _because(node: Node | None) -> str:
     names = {n.name for n in node.ancestors() if n.within == node.within and n.within}
     if "normalize" in names or "cosine_similarity" in names or node.name == "cosine_similarity":
         return " (a cosine head: its scores depend on directions alone)"
-    if node.name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        return " (a recurrent layer)"
+    if node.name in ("add", "iadd", "sum", "stack", "mean") and len(node.parents) > 1:
+        return " (several answers in one)"
+    below: Node | None = node
+    while below is not None and below.name in ("getitem", *RECURRENT):
+        if below.name in RECURRENT:
+            return " (a recurrent layer)"
+        below = below.parent
     if node.name == "bilinear":
         return " (a bilinear head)"
     if node.name == "unknown":

@@ -43,4 +43,4 @@ def plain_name(function: object) -> tuple[str, bool]:
     if name.startswith("__") and name.endswith("__"):
         bare = name.strip("_")
         return bare, bare.startswith("i") and bare[1:] in PASSIVE | {"truediv"}
-    return name.removesuffix("_"), name.endswith("_")
+    return name.strip("_"), name.endswith("_")

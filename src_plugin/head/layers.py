@@ -142,6 +142,19 @@ class Transposed(Plain):
         return [weight.T]
 
 
+class Pointwise(Plain):
+    """A 1 x 1 convolution over a single position."""
+
+    def weight(self) -> Tensor:  # noqa: D102
+        return super().weight().flatten(1)
+
+    def weight_targets(self) -> list[Tensor]:  # noqa: D102
+        return [super().weight()]
+
+    def solve_weight(self, weight: Tensor) -> list[Tensor]:  # noqa: D102
+        return [weight[:, :, None, None]]
+
+
 class Parametrized(Plain):
     """A Linear whose weight is computed by `torch.nn.utils.parametrize`."""
 
@@ -469,6 +482,8 @@ def looks_linear(module: nn.Module) -> bool:
     """Whether a module may be a layer: a Linear, one with LoRA, or a module with nothing but a matrix and a bias."""
     if isinstance(module, nn.Linear) or is_lora(module):
         return True
+    if isinstance(module, nn.Conv2d):
+        return (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), (1, 1), (0, 0), 1)
     own = dict(module.named_parameters(recurse=False))
     weight, bias = own.get("weight"), own.get("bias")
     has_parts = any(True for _ in module.children())
@@ -500,6 +515,8 @@ def linear_like(module: nn.Module, x: Tensor, output: Tensor) -> bool:
     """Whether a module that looks linear is: it maps x to the output as x W' + b."""
     if is_surely_linear(module):
         return True
+    if isinstance(module, nn.Conv2d):
+        return output.ndim == 4 and output.shape[2:] == (1, 1)
     if is_lora(module):
         return computes(Lora(module), x, output)
     return computes(Plain(module), x, output) or computes(Transposed(module), x, output)
@@ -542,6 +559,8 @@ def layer_of(module: nn.Module, name: str, *, transposed: bool = False) -> Plain
             f"the weight of {name!r} is no parameter of its own but is computed from others before every pass "
             "(spectral norm or the like), so a slept weight would not last. Remove that before training"
         )
+    if isinstance(module, nn.Conv2d):
+        return Pointwise(module)
     return Transposed(module) if transposed else Plain(module)
 
 

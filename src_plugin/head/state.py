@@ -70,6 +70,10 @@ class HeadState:
         return sum(t.numel() * t.element_size() for t in self.tensors())
 
 
+FROZEN = "is frozen"
+"""How a reason begins why a layer does not belong to a head, since sleep changes no frozen parameter."""
+
+
 @dataclass(frozen=True)
 class Head:
     """The layers of a head, input side first.
@@ -94,6 +98,11 @@ class Head:
         """Return which layers the head has, and what lies below it."""
         below = f"; it ends there because {self.below} below it {self.why}" if self.below else ""
         return f"the head is {self.label}{below}"
+
+    @property
+    def frozen_below(self) -> str:
+        """What is frozen right below it; "" if that did not end the head."""
+        return f"{self.below} {self.why}" if self.why.startswith(FROZEN) else ""
 
     @property
     def label(self) -> str:

@@ -140,7 +140,8 @@ def chain(modules: Sequence[nn.Module], *, n_answers: int) -> Joint:
 
 def leaves_unchanged(module: nn.Module) -> bool:
     """Whether a module does nothing at test time but give another shape."""
-    return isinstance(module, (nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd))
+    is_one = isinstance(module, (nn.Identity, nn.Flatten, nn.modules.dropout._DropoutNd))
+    return is_one and type(module).forward.__module__.startswith("torch.nn.")  # and not by a forward of its own
 
 
 def _fill(value: Any, inputs: tuple[Tensor, ...]) -> Any:

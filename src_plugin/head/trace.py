@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from src_plugin.head import functions as known
-from src_plugin.head.layers import Transposed, computes, is_lora, is_surely_linear, linear_like, looks_linear
+from src_plugin.head.layers import Transposed, computes, is_lora, linear_like, looks_linear
 from src_plugin.head.modes import eval_mode
 from src_plugin.head.outputs import Path, pick, tensors_in
 from src_plugin.head.steps import Call, FunctionCall, ModuleCall, Slot, leaves_unchanged, unchanged
@@ -211,8 +211,8 @@ class Trace(TorchFunctionMode):
         is_plain = linear_like(module, x[0], answers[0])
         if not is_plain and not isinstance(module, nn.Linear):
             return  # it stays followed function by function
-        if is_plain and not isinstance(module, nn.Linear) and not is_lora(module) and not is_surely_linear(module):
-            if computes(Transposed(module), x[0], answers[0]):
+        if is_plain and not isinstance(module, nn.Linear) and not is_lora(module):
+            if not isinstance(module, nn.Conv2d) and computes(Transposed(module), x[0], answers[0]):
                 self.transposed.add(module)
         kind = Kind.LINEAR if is_plain else Kind.OTHER
         self._record(kind, self._names[module], module, (x[0],), answers[0])
@@ -331,7 +331,7 @@ def kind_of(module: nn.Module) -> Kind:
         return Kind.UNCHANGED
     if isinstance(module, ACTIVATIONS):
         return Kind.ACTIVATION
-    return Kind.PASSIVE if isinstance(module, NORMS) else Kind.OTHER
+    return Kind.PASSIVE if isinstance(module, (*NORMS, nn.modules.dropout._DropoutNd)) else Kind.OTHER
 
 
 def call_of(module: nn.Module) -> Call:

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.layers import Block, Layer, Plain, WithNorm, layer_of
+from src_plugin.head.state import FROZEN
 from src_plugin.head.steps import FunctionCall, Joint, Slot, Step, unchanged
 from src_plugin.head.trace import Kind, Node, Trace
 
@@ -108,7 +109,7 @@ def walk(record: Trace, top: Node, *, refusal: Refusal, among: Collection[nn.Mod
             if _is_trained(node.module) or (node.parent is not None and node.parent.kind is Kind.LINEAR):
                 descend(node, lacking=lacks[node])
                 continue
-            found.below, found.why = node.describe(), "is frozen"
+            found.below, found.why = node.describe(), FROZEN
         elif node.kind is Kind.LINEAR:
             try:
                 now = _met(record, node, consumers.get(node, []))
@@ -296,7 +297,7 @@ def _why_not(
     if among is not None and not set(now.part.modules) & set(among):
         return "is not among the layers that were named"
     if now.part.frozen:
-        return "is frozen (requires_grad=False)"
+        return f"{FROZEN} (requires_grad=False)"
     if lacking:
         return "is followed by no activation before the next layer"
     if any(taker.kind is Kind.JOIN for taker in consumers.get(now.answer, [])):

@@ -155,7 +155,7 @@ def sleep_head(
     evening = _evening(head, training, config, generator)
     plan = plan_night(config, training, n_layers=len(head.layers), balance=evening.balance)
     judge = Judge.of(head, evening.trained, training) if plan.is_judged else None
-    skipped = {}
+    skipped = {"layers below": head.frozen_below} if head.frozen_below else {}
     if evening.noise is not None and (training.inputs is None or len(training.inputs) < 2):
         skipped["correlated noise"] = "no inputs of the current experience were given"
     told = replace(told, reason=plan.reason, gate=plan.gate, balance=evening.balance, skipped=skipped)

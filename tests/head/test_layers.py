@@ -34,6 +34,9 @@ LAYERS = {
     "weight norm": lambda: nn.Sequential(
         parametrizations.weight_norm(nn.Linear(6, 5)), nn.ReLU(), parametrizations.weight_norm(nn.Linear(5, 4), dim=None)
     ),
+    "1 x 1 convolutions": lambda: nn.Sequential(
+        nn.Unflatten(1, (6, 1, 1)), nn.Conv2d(6, 5, 1), nn.ReLU(), nn.Conv2d(5, 4, 1), nn.Flatten()
+    ),
     "LoRA": lambda: Model(lambda m, x: m.lora(m.fc1(x).relu()), lora=Lora(nn.Linear(5, 4), rank=2)),
     "batch norm behind": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4)),
     "batch norm behind, no bias": lambda: nn.Sequential(
@@ -47,7 +50,7 @@ LAYERS = {
         nn.BatchNorm1d(6), nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 4), nn.BatchNorm1d(4)
     ),
     "put together": lambda: Model(
-        lambda m, x: torch.cat([m.a(h := m.fc1(x).relu()), m.b(h)], 1), a=nn.Linear(5, 3), b=nn.Linear(5, 1, bias=False)
+        lambda m, x: torch.cat([m.a(h := m.fc1(x).relu()), m.b(h)], 1), a=nn.Linear(5, 3), b=nn.Linear(5, 1)
     ),
 }
 
@@ -175,7 +178,7 @@ def test_a_frozen_bias_stays_while_its_weights_sleep():
 
 
 NOTHING_LEFT = {
-    "all": ("", "'2.weight'.* is frozen .* changes no frozen parameter. Unfreeze it: model.get_submodule"),
+    "all": ("", "'2.weight'.* is frozen .* changes no frozen parameter. Unfreeze the model before: model.requires_grad_"),
     "the last": ("2", "'2.weight'.* is frozen"),
     "the last bias": ("2.bias", "the bias of '2' is frozen while its weights are not"),
 }
@@ -187,6 +190,13 @@ def test_where_the_last_layer_is_frozen_nothing_can_sleep(frozen, what):
     (model.get_parameter(frozen) if "." in frozen else model.get_submodule(frozen)).requires_grad_(False)
     with pytest.raises(HeadNotFoundError, match=what):
         find_head(model, X)
+
+
+def test_parts_of_a_block_may_have_no_bias():
+    model = Model(lambda m, x: torch.cat([m.a(x), m.b(x)], 1), a=nn.Linear(6, 3), b=nn.Linear(6, 1, bias=False))
+    head = find_head(model, X)
+    assert head.read().biases[0][3] == 0
+    torch.testing.assert_close(head.logits(head.read(), X), model(X))
 
 
 UNUSABLE = {
@@ -213,7 +223,7 @@ def test_a_scripted_model_is_refused_and_a_scripted_backbone_is_not():
         find_head(torch.jit.script(mlp(6, 4)), X)
     model = nn.Sequential(torch.jit.script(mlp(6, 5, 5)), nn.ReLU(), nn.Linear(5, 4))
     assert find_head(model, X).names == ("2",)
-    with pytest.raises(HeadNotFoundError, match="cannot be followed: a scripted module"):
+    with pytest.raises(HeadNotFoundError, match="as far as they can be followed: a scripted module"):
         find_head(nn.Sequential(torch.jit.script(mlp(6, 4))), X)
 
 

@@ -9,6 +9,7 @@ import torch
 from models import changed, copies
 from sleep_samples import MEAN, PURE, QUICK, SIMULATED, SIZES, night, trained
 from src_plugin.config import SleepConfig
+from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.find import find_head
 from src_plugin.night.closed_form import inhibit
 from src_plugin.night.sleep import sleep
@@ -101,13 +102,27 @@ def test_heads_of_every_float_type_sleep_and_keep_it(dtype):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_layers_that_need_no_gradient_sleep_as_well():
+def test_layers_that_are_frozen_do_not_sleep_and_the_cure_works():
     model, _ = trained()
     model.requires_grad_(False)
     state = copies(model)
+    with pytest.raises(HeadNotFoundError, match=r"is frozen .*Unfreeze the model before: model.requires_grad_") as refusal:
+        sleep(model, MEAN, PURE)
+    assert changed(model, state) == []
+    exec(str(refusal.value).partition("before: ")[2], {"model": model})
     sleep(model, MEAN, PURE)
     assert changed(model, state)
-    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_of_a_head_that_ends_above_a_frozen_layer_the_report_says_so():
+    model, _ = trained()
+    model[0].requires_grad_(False)
+    state = copies(model)
+    report = sleep(model, MEAN[:1].repeat(model[2].in_features), PURE, head=["2", "4"], example=None)
+    named = sleep(model, MEAN[:1].repeat(model[2].in_features), PURE, head="")
+    assert "layers below" not in report.skipped
+    assert named.skipped["layers below"] == "'0' (Linear) is frozen (requires_grad=False)"
+    assert not [name for name in changed(model, state) if name.startswith("0.")]
 
 
 @pytest.mark.cuda
