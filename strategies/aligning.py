@@ -76,7 +76,7 @@ def _output_layer(strategy: Any) -> nn.Linear:
     """
     image = strategy.experience.dataset[0][0]
     try:
-        return find_head(strategy.model, image[None].to(strategy.device)).layers[-1]
+        return find_head(strategy.model, image[None].to(strategy.device)).output_layer
     except HeadNotFoundError as error:
         raise HeadNotFoundError(
             f"weight aligning scales the rows of the Linear layer that makes the outputs, and in "

@@ -48,12 +48,12 @@ class PaperICaRL(HerdingPlugin):
         image = strategy.experience.dataset.eval()[0][0]
         try:
             head = find_head(strategy.model, image[None].to(strategy.device))
+            last = head.output_layer
         except HeadNotFoundError as error:
             raise HeadNotFoundError(
                 f"icarl_mlp compares what enters the Linear layer that makes the outputs, and in "
                 f"{type(strategy.model).__name__} there is none: end the model in one, or choose another strategy"
             ) from error
-        last = head.layers[-1]
         self._last = head.names[-1]
         if self.nearest is None or self.nearest.means.shape != last.weight.shape:
             self.nearest = NearestMean(last.out_features, last.in_features)

@@ -41,4 +41,3 @@ class Cosine(nn.Module):
 
     def forward(self, x):
         return 10 * F.linear(F.normalize(x), F.normalize(self.weight))
-

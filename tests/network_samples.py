@@ -27,6 +27,11 @@ from src_plugin.plugin import SRCPlugin
 HIDDEN = 512
 
 
+def whole(output):
+    """An output that is the scores."""
+    return output
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of network.
@@ -43,8 +48,8 @@ class Kind:
     build: Callable[[], nn.Module]
     layers: int = 2
     refused: str = ""
-    scores: Callable[[object], Tensor] = staticmethod(lambda output: output)
-    loss: Callable[[Tensor, Tensor], Tensor] = staticmethod(F.cross_entropy)
+    scores: Callable[[object], Tensor] = whole
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
     epochs: int = 5
 
 

@@ -11,7 +11,7 @@ from avalanche.training.plugins import ReplayPlugin
 from numpy.testing import assert_allclose
 from torch import nn
 
-from models import N_CLASSES, N_INPUTS, Blobs, changed, copies, Opaque, mlp
+from models import N_CLASSES, N_INPUTS, Blobs, Opaque, changed, copies, mlp
 from plugin_samples import PURE, QUICK, Watcher, benchmark, build, decisions, network, own, train
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError

@@ -14,8 +14,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_plugin.errors import HeadNotFoundError
-from src_plugin.head.layers import Layer, Plain, WithNorm, is_lora, is_surely_linear, layer_of, linear_like
+from src_plugin.head.layers import Layer, Plain
 from src_plugin.head.modes import eval_mode
+from src_plugin.head.norms import WithNorm
+from src_plugin.head.recognise import is_lora, is_surely_linear, layer_of, linear_like
 from src_plugin.head.state import FROZEN, Head
 from src_plugin.head.steps import Joint, chain
 from src_plugin.head.trace import ACTIVATIONS, UNITS, Kind, Node, Trace, trace
@@ -167,7 +169,7 @@ def _named_parts(
     between: list[list[nn.Module]] = []
     for given in [head] if isinstance(head, str) else list(head):
         if f"{COMPILED}.{given}" in modules:
-            given = f"{COMPILED}.{given}"  # noqa: PLW2901 - names as the plain model has them
+            given = f"{COMPILED}.{given}"
         if given not in modules:
             linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
             raise HeadNotFoundError(f"{type(model).__name__} has no module {given!r}; its Linear layers: {linear}")
@@ -211,7 +213,8 @@ def _check_forward(module: nn.Linear, name: str) -> None:
         output = module.forward(x)
     if not linear_like(module, x, output):
         raise HeadNotFoundError(
-            f"{name!r} is {type(module).__name__}, a Linear layer with a forward of its own that is not x W' + b. {CURE}"
+            f"{name!r} is {type(module).__name__}, a Linear layer with a forward of its own that is not x W' + b. "
+            f"{CURE}"
         )
 
 

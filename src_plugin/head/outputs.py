@@ -42,8 +42,8 @@ def at(output: Any, path: Path) -> Any:
     for key in path:
         if isinstance(output, Mapping) and key in output:
             output = output[key]
-        elif isinstance(key, int) and isinstance(output, (tuple, list)) and key < len(output):
-            output = output[key]
+        elif isinstance(key, int) and isinstance(output, (tuple, list)):
+            output = output[key] if key < len(output) else output
         elif isinstance(key, str) and hasattr(output, key):
             output = getattr(output, key)
     return output

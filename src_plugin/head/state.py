@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src_plugin.errors import WeightsError
-from src_plugin.head.layers import Layer
+from src_plugin.errors import HeadNotFoundError, WeightsError
+from src_plugin.head.layers import Layer, Plain
 from src_plugin.head.modes import eval_mode
 from src_plugin.head.steps import Joint
 
@@ -113,6 +113,18 @@ class Head:
     def layers(self) -> tuple[nn.Module, ...]:
         """The modules that hold the weights, one per layer; of a block of several the first."""
         return tuple(part.module for part in self.parts)
+
+    @property
+    def output_layer(self) -> nn.Linear:
+        """The layer that makes the outputs, for those who need an ordinary one.
+
+        Raises:
+            HeadNotFoundError: It is not an ordinary Linear layer by itself.
+        """
+        last = self.parts[-1]
+        if type(last) is not Plain or not isinstance(last.module, nn.Linear):
+            raise HeadNotFoundError(f"{self.names[-1]!r}, which makes the outputs, is no Linear layer by itself")
+        return last.module
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

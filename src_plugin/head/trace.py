@@ -22,10 +22,11 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 from src_plugin.head import functions as known
-from src_plugin.head.layers import Transposed, computes, is_lora, linear_like, looks_linear
 from src_plugin.head.modes import eval_mode
 from src_plugin.head.outputs import Path, pick, tensors_in
+from src_plugin.head.recognise import computes, is_lora, linear_like, looks_linear
 from src_plugin.head.steps import Call, FunctionCall, ModuleCall, Slot, leaves_unchanged, unchanged
+from src_plugin.head.weights import Transposed
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Sigmoid, nn.Tanh,
@@ -86,7 +87,7 @@ class Node:
     def describe(self) -> str:
         """Return e.g. "'features.3' (BatchNorm1d)" or "function tanh()"."""
         if self.kind is Kind.INPUT:
-            return self.kind.value
+            return str(self.kind.value)
         if self.module is None:
             return f"function {self.name}()" + (f" in {self.within}" if self.within else "")
         return f"{self.name!r} ({type(self.module).__name__})"
@@ -211,9 +212,9 @@ class Trace(TorchFunctionMode):
         is_plain = linear_like(module, x[0], answers[0])
         if not is_plain and not isinstance(module, nn.Linear):
             return  # it stays followed function by function
-        if is_plain and not isinstance(module, nn.Linear) and not is_lora(module):
-            if not isinstance(module, nn.Conv2d) and computes(Transposed(module), x[0], answers[0]):
-                self.transposed.add(module)
+        has_weight = not isinstance(module, (nn.Linear, nn.Conv2d)) and not is_lora(module)
+        if is_plain and has_weight and computes(Transposed(module), x[0], answers[0]):
+            self.transposed.add(module)
         kind = Kind.LINEAR if is_plain else Kind.OTHER
         self._record(kind, self._names[module], module, (x[0],), answers[0])
 
@@ -246,7 +247,9 @@ class Trace(TorchFunctionMode):
         result: Any,
     ) -> None:  # fmt: skip
         followed = list(dict.fromkeys(p for p in parents if p is not None))
-        kind = _kind_of_function(name, given, n_followed=sum(p is not None for p in parents), shapes=shapes, result=result)
+        kind = _kind_of_function(
+            name, given, n_followed=sum(p is not None for p in parents), shapes=shapes, result=result
+        )
         call: Call | None = None
         if kind is Kind.UNCHANGED:
             call = unchanged

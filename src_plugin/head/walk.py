@@ -7,14 +7,16 @@ activation before each of them: a chain, residual sums included.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src_plugin.errors import HeadNotFoundError
-from src_plugin.head.layers import Block, Layer, Plain, WithNorm, layer_of
+from src_plugin.head.layers import Block, Layer, Plain
+from src_plugin.head.norms import WithNorm
+from src_plugin.head.recognise import layer_of
 from src_plugin.head.state import FROZEN
 from src_plugin.head.steps import FunctionCall, Joint, Slot, Step, unchanged
 from src_plugin.head.trace import Kind, Node, Trace
@@ -33,7 +35,7 @@ class Met:
         part: The layer.
         answer: The step whose result it answers.
         nodes: The steps that it consists of.
-        bottom: The steps that make its input; one, but for what is not followed.
+        bottom: The step that made its input; None for what is not followed.
     """
 
     name: str
@@ -58,7 +60,6 @@ class Walk:
     tail: list[Node]
     below: str = ""
     why: str = "cannot sleep"
-    consumers: dict[Node, list[Node]] = field(default_factory=dict)
 
 
 Refusal = Callable[[Layer, str], str]
@@ -80,58 +81,85 @@ def walk(record: Trace, top: Node, *, refusal: Refusal, among: Collection[nn.Mod
     """
     last, tail = _last_layer(record, top, refusal)
     _check_tail(last, tail)
-    found = Walk([last], tail)
-    if last.bottom is None:
-        return found
-    waiting: dict[int, Node] = {last.bottom.index: last.bottom}
-    consumers: dict[Node, list[Node]] = {last.bottom: [last.nodes[-1]]}
-    lacks = {last.bottom: True}  # steps that reach a layer without an activation
-    met: list[Met] = [last]
+    descent = _Descent(record, last, refusal, among)
+    while descent.waiting and descent.takes(descent.waiting.pop(max(descent.waiting))):
+        pass
+    return Walk(descent.layers, tail, descent.below, descent.why)
 
-    def descend(node: Node, *, lacking: bool) -> None:
+
+class _Descent:
+    """A walk from the last layer down, a step at a time, the latest step of the pass first."""
+
+    def __init__(self, record: Trace, last: Met, refusal: Refusal, among: Collection[nn.Module] | None) -> None:
+        self.layers, self.below, self.why = [last], "", "cannot sleep"
+        self.waiting: dict[int, Node] = {}
+        self._record, self._refusal, self._among = record, refusal, among
+        self._met = [last]
+        self._consumers: dict[Node, list[Node]] = {}
+        self._lacks: dict[Node, bool] = {}  # whether a step reaches a layer without an activation
+        self._descend(last.nodes[-1], lacking=True)
+
+    def _descend(self, node: Node, *, lacking: bool) -> None:
         for parent in node.parents:
-            waiting[parent.index] = parent
-            consumers.setdefault(parent, []).append(node)
-            lacks[parent] = lacks.get(parent, False) or lacking
+            self.waiting[parent.index] = parent
+            self._consumers.setdefault(parent, []).append(node)
+            self._lacks[parent] = self._lacks.get(parent, False) or lacking
 
-    while waiting:
-        node = waiting.pop(max(waiting))
+    def takes(self, node: Node) -> bool:
+        """Whether a step may be in a head; says in `below` and `why` what else it is."""
+        if node.kind is Kind.LINEAR:
+            return self._takes_layer(node)
         if node.kind is Kind.BATCH_NORM:
-            taker = _folds_before(node, consumers, met)
-            if taker is not None:
-                assert isinstance(taker.part, (Plain, WithNorm)) and node.module is not None
-                core = taker.part.core if isinstance(taker.part, WithNorm) else taker.part
-                behind = taker.part.behind if isinstance(taker.part, WithNorm) else None
-                taker.part = WithNorm(core, before=node.module, behind=behind)
-                taker.bottom = node.parent
-                descend(node, lacking=lacks[node])
-                continue
-            if _is_trained(node.module) or (node.parent is not None and node.parent.kind is Kind.LINEAR):
-                descend(node, lacking=lacks[node])
-                continue
-            found.below, found.why = node.describe(), FROZEN
-        elif node.kind is Kind.LINEAR:
-            try:
-                now = _met(record, node, consumers.get(node, []))
-                why = _why_not(now, lacks[now.answer], refusal, among, consumers)
-            except HeadNotFoundError as error:
-                why = f"cannot be changed: {error}"
-            if not why:
-                met.insert(0, now)
-                if not waiting:
-                    found.layers = list(met)
-                descend(node, lacking=True)
-                continue
-            found.below, found.why = node.describe(), why
-        elif node.kind in (Kind.ACTIVATION, Kind.PASSIVE, Kind.UNCHANGED) and node.call is not None:
-            descend(node, lacking=lacks[node] and node.kind is not Kind.ACTIVATION)
-            continue
-        elif node.kind is Kind.INPUT:
-            found.below = "" if not waiting else "a sum that the model's input is a part of"
+            return self._takes_norm(node)
+        if node.kind in (Kind.ACTIVATION, Kind.PASSIVE, Kind.UNCHANGED) and node.call is not None:
+            self._descend(node, lacking=self._lacks[node] and node.kind is not Kind.ACTIVATION)
+            return True
+        if node.kind is Kind.INPUT:
+            self.below = "" if not self.waiting else "a sum that the model's input is a part of"
         else:
-            found.below = node.describe()
-        break
-    return found
+            self.below = node.describe()
+        return False
+
+    def _takes_layer(self, node: Node) -> bool:
+        consumers = self._consumers.get(node, [])
+        try:
+            now = _met(self._record, node, consumers)
+            why = self._why_not(now)
+        except HeadNotFoundError as error:
+            why = f"cannot be changed: {error}"
+        if why:
+            self.below, self.why = node.describe(), why
+            return False
+        self._met.insert(0, now)
+        if not self.waiting:  # all that is above it takes comes from it
+            self.layers = list(self._met)
+        self._descend(node, lacking=True)
+        return True
+
+    def _why_not(self, now: Met) -> str:
+        """Return why a layer does not belong to the head, as a part of a sentence; "" if it does."""
+        if self._among is not None and not set(now.part.modules) & set(self._among):
+            return "is not among the layers that were named"
+        if now.part.frozen:
+            return f"{FROZEN} (requires_grad=False)"
+        if self._lacks[now.answer]:
+            return "is followed by no activation before the next layer"
+        why = self._refusal(now.part, now.name)
+        return f"cannot be changed alone: {why}" if why else ""
+
+    def _takes_norm(self, node: Node) -> bool:
+        assert node.module is not None
+        taker = _folds_before(node, self._consumers, self._met)
+        if taker is not None:
+            core = taker.part.core if isinstance(taker.part, WithNorm) else taker.part
+            behind = taker.part.behind if isinstance(taker.part, WithNorm) else None
+            assert isinstance(core, Plain)
+            taker.part, taker.bottom = WithNorm(core, before=node.module, behind=behind), node.parent
+        elif not _is_trained(node.module) and (node.parent is None or node.parent.kind is not Kind.LINEAR):
+            self.below, self.why = node.describe(), FROZEN
+            return False
+        self._descend(node, lacking=self._lacks[node])
+        return True
 
 
 def joints_of(found: Walk) -> tuple[Joint, ...]:
@@ -284,26 +312,6 @@ def _is_trained(norm: nn.Module | None) -> bool:
     assert isinstance(norm, _BatchNorm)
     own = list(norm.parameters())
     return not own or any(p.requires_grad for p in own)
-
-
-def _why_not(
-    now: Met,
-    lacking: bool,
-    refusal: Refusal,
-    among: Collection[nn.Module] | None,
-    consumers: dict[Node, list[Node]],
-) -> str:
-    """Return why a layer does not belong to the head, as a part of a sentence; "" if it does."""
-    if among is not None and not set(now.part.modules) & set(among):
-        return "is not among the layers that were named"
-    if now.part.frozen:
-        return f"{FROZEN} (requires_grad=False)"
-    if lacking:
-        return "is followed by no activation before the next layer"
-    if any(taker.kind is Kind.JOIN for taker in consumers.get(now.answer, [])):
-        return "is joined with others"
-    why = refusal(now.part, now.name)
-    return f"cannot be changed alone: {why}" if why else ""
 
 
 def _check_tail(last: Met, tail: Sequence[Node]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src_plugin.head.state import Head
 from src_plugin.head.modes import eval_mode
+from src_plugin.head.state import Head
 from src_plugin.head.trace import Trace, plain_forward
 
 Forward = Callable[..., Any]

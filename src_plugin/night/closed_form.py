@@ -3,10 +3,10 @@
     W_l  <-  W_l  -  f_l * relu(W_l x_l) * 1' / sum(x_l),      x_1 = mean input,  x_{l+1} = relu(g_l(W_l x_l))
     f_l   =  1 - exp(-k_l * f_{l-1} / k_{l-1}),      k_l = removal_l * std(W_l) * sum(x_l) / mean(relu(W_l x_l))
 
-where g_l is what stands behind the layer in the network (a ReLU, a GELU, a LayerNorm before either), and f / k = 1 below
-the first layer: later layers are driven less and less, since the ones below them fall silent.
-Where an input of a layer is negative on average, the same change of all weights could raise an answer. There the change
-runs along the mean, and |x| * sqrt(n) takes the place of sum(x):
+where g_l is what stands behind the layer in the network (a ReLU, a GELU, a LayerNorm before either), and f / k = 1
+below the first layer: later layers are driven less and less, since the ones below them fall silent. Where an input of
+a layer is negative on average, the same change of all weights could raise an answer. There the change runs along the
+mean, and |x| * sqrt(n) takes the place of sum(x):
 
     W_l  <-  W_l  -  f_l * relu(W_l x_l) * x_l' / |x_l|^2
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError, StimulusError
 from src_plugin.head.find import check_model, layers_above, named_head, parts_below, traced_head
-from src_plugin.head.layers import Moments, WithNorm
+from src_plugin.head.norms import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import Trace, trace_forward

@@ -118,9 +118,16 @@ REFUSED = {
         lambda: Model(lambda m, x: torch.cat([m.fc1(x), m.other(x + 1)], 1), other=nn.Linear(6, 2)), X,
         r"function cat\(\)",
     ),
-    "a cosine head": (lambda: Model(lambda m, x: m.fc(x), fc=Cosine(6, 4)), X, r"function linear\(\) in 'fc' \(Cosine\) \(a cosine head"),
-    "a recurrent layer": (lambda: Model(lambda m, x: m.rnn(x)[0], rnn=nn.LSTM(6, 4)), X, r"'rnn' \(LSTM\) \(a recurrent layer"),
-    "a bilinear head": (lambda: Model(lambda m, x: m.fc(x, x), fc=nn.Bilinear(6, 6, 4)), X, r"'fc' \(Bilinear\) \(a bilinear head"),
+    "a cosine head": (
+        lambda: Model(lambda m, x: m.fc(x), fc=Cosine(6, 4)), X,
+        r"function linear\(\) in 'fc' \(Cosine\) \(a cosine head",
+    ),
+    "a recurrent layer": (
+        lambda: Model(lambda m, x: m.rnn(x)[0], rnn=nn.LSTM(6, 4)), X, r"'rnn' \(LSTM\) \(a recurrent layer",
+    ),
+    "a bilinear head": (
+        lambda: Model(lambda m, x: m.fc(x, x), fc=nn.Bilinear(6, 6, 4)), X, r"'fc' \(Bilinear\) \(a bilinear head",
+    ),
     "no Linear": (lambda: nn.Sequential(nn.Flatten(), nn.ReLU()), X, "output comes from nothing"),
     "a Linear by function": (lambda: Model(lambda m, x: F.linear(x, m.fc1.weight)), X, r"function linear\(\)"),
 }  # fmt: skip
@@ -130,7 +137,10 @@ REFUSED = {
 def test_an_output_that_no_linear_layer_made_is_refused_by_name_with_the_cure(build, x, what):
     with pytest.raises(HeadNotFoundError, match=what) as refusal:
         find_head(build(), x)
-    assert "only linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them can sleep" in str(refusal.value)
+    assert (
+        "only linear layers with activations, Dropout, Flatten, LayerNorm or batch norm between them can sleep"
+        in str(refusal.value)
+    )
     assert "head=['fc1', 'fc2']" in str(refusal.value)
 
 
@@ -162,7 +172,10 @@ UNSLEEPABLE = {
         lambda: nn.Sequential(nn.utils.spectral_norm(nn.Linear(6, 4))), "'0' is no parameter of its own",
     ),
     "pruning": (lambda: nn.Sequential(prune.l1_unstructured(nn.Linear(6, 4), "weight", 0.5)), "'0' is pruned"),
-    "a Linear with a forward of its own": (lambda: nn.Sequential(Scaled(6, 4)), r"'0' .*Scaled.*, a Linear layer with a forward of its own that is not x W' \+ b"),
+    "a Linear with a forward of its own": (
+        lambda: nn.Sequential(Scaled(6, 4)),
+        r"'0' .*Scaled.*, a Linear layer with a forward of its own that is not x W' \+ b",
+    ),
 }  # fmt: skip
 
 
@@ -175,7 +188,7 @@ def test_a_layer_that_cannot_be_changed_alone_is_refused_by_name(build, what):
 @pytest.mark.parametrize("name", ["tied weights", "spectral norm", "pruning", "a Linear with a forward of its own"])
 def test_naming_such_a_layer_does_not_help(name):
     model = UNSLEEPABLE[name][0]()
-    with pytest.raises(HeadNotFoundError, match="'[02]"):
+    with pytest.raises(HeadNotFoundError, match=r"'[02]"):
         find_head(model, head=[n for n, m in model.named_modules() if isinstance(m, nn.Linear)])
 
 

@@ -10,7 +10,7 @@ from models import changed, copies, global_states, mlp
 from network_samples import Lora, OwnLinear, SimpleLinear, Transposed, old_weight_norm
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.find import find_head, renewed
-from src_plugin.head.layers import Moments, WithNorm
+from src_plugin.head.norms import Moments, WithNorm
 
 
 def trained(model):
@@ -32,7 +32,9 @@ LAYERS = {
     "transposed": lambda: nn.Sequential(Transposed(6, 5), nn.ReLU(), Transposed(5, 4)),
     "a layer of one's own": lambda: Model(lambda m, x: m.last(m.fc1(x).relu())["logits"], last=SimpleLinear(5, 4)),
     "weight norm": lambda: nn.Sequential(
-        parametrizations.weight_norm(nn.Linear(6, 5)), nn.ReLU(), parametrizations.weight_norm(nn.Linear(5, 4), dim=None)
+        parametrizations.weight_norm(nn.Linear(6, 5)),
+        nn.ReLU(),
+        parametrizations.weight_norm(nn.Linear(5, 4), dim=None),
     ),
     "1 x 1 convolutions": lambda: nn.Sequential(
         nn.Unflatten(1, (6, 1, 1)), nn.Conv2d(6, 5, 1), nn.ReLU(), nn.Conv2d(5, 4, 1), nn.Flatten()
@@ -178,7 +180,10 @@ def test_a_frozen_bias_stays_while_its_weights_sleep():
 
 
 NOTHING_LEFT = {
-    "all": ("", "'2.weight'.* is frozen .* changes no frozen parameter. Unfreeze the model before: model.requires_grad_"),
+    "all": (
+        "",
+        "'2.weight'.* is frozen .* changes no frozen parameter. Unfreeze the model before: model.requires_grad_",
+    ),
     "the last": ("2", "'2.weight'.* is frozen"),
     "the last bias": ("2.bias", "the bias of '2' is frozen while its weights are not"),
 }

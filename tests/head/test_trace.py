@@ -59,7 +59,14 @@ def test_modules_are_followed_from_the_output_back():
 
 
 def test_functions_are_followed_as_well_as_modules():
-    assert chain(trace(Functional(), torch.rand(2, 6))) == ["linear", "unchanged", "activation", "linear", "unchanged", "input"]
+    assert chain(trace(Functional(), torch.rand(2, 6))) == [
+        "linear",
+        "unchanged",
+        "activation",
+        "linear",
+        "unchanged",
+        "input",
+    ]
 
 
 IN_PLACE = {

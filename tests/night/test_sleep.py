@@ -106,7 +106,9 @@ def test_layers_that_are_frozen_do_not_sleep_and_the_cure_works():
     model, _ = trained()
     model.requires_grad_(False)
     state = copies(model)
-    with pytest.raises(HeadNotFoundError, match=r"is frozen .*Unfreeze the model before: model.requires_grad_") as refusal:
+    with pytest.raises(
+        HeadNotFoundError, match=r"is frozen .*Unfreeze the model before: model.requires_grad_"
+    ) as refusal:
         sleep(model, MEAN, PURE)
     assert changed(model, state) == []
     exec(str(refusal.value).partition("before: ")[2], {"model": model})

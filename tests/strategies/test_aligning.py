@@ -107,7 +107,7 @@ def test_one_head_per_task_is_refused_before_training() -> None:
 
 
 def test_outputs_of_no_linear_layer_are_refused_before_training() -> None:
-    given = mlp(nn.Linear(16, 4), nn.Tanh())
+    given = mlp(nn.Linear(16, 4), nn.GELU())
     before: list[Any] = [p.detach().clone() for p in given.model.parameters()]
     with pytest.raises(HeadNotFoundError, match="in Sequential there is none that could be changed alone: end the"):
         next(train("align", given))

@@ -158,7 +158,9 @@ def test_what_was_told_in_one_sleep_is_not_told_again_in_the_next():
 
 
 def test_checksums_of_buffers_are_told_in_the_bytes_kept():
-    (plain, normed) = (begun(m) for m in (nn.Sequential(nn.Linear(12, 12), nn.Tanh(), Opaque(nn.ReLU()), mlp(12, 4)), Normed()))
+    (plain, normed) = (
+        begun(m) for m in (nn.Sequential(nn.Linear(12, 12), nn.Tanh(), Opaque(nn.ReLU()), mlp(12, 4)), Normed())
+    )
     # Of Normed: mean and variance of two norms, and a scale.
     for waking in (plain, normed):
         waking.forget(slept=True)
