@@ -36,7 +36,7 @@ class WeightsError(SRCError, ValueError):
 
 
 class StimulusError(SRCError, ValueError):
-    """The mean input cannot drive a sleep: negative, not finite, or missing."""
+    """The mean input cannot drive a sleep: not finite, missing, or negative where the sleep is simulated."""
 
 
 def did_you_mean(name: object, known: Iterable[str], *, ending: str = "") -> str:

@@ -60,6 +60,9 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     fire in silence and blame their inputs for it. So the sleep itself ignores biases and leaves them alone; settling
     then moves them together with the weights.
 
+    Batch norm beside a layer of the head is a part of that layer. Its mean and variance over all experiences are kept,
+    and a sleep writes them back with the weights.
+
     Batch norm in a frozen backbone: Avalanche calls `model.train()`, and then running statistics move although no
     parameter does, and the mean input of earlier experiences no longer fits. So if there are parameters below the head
     and none of them requires a gradient, norm layers with running statistics are put back into eval mode until `train`
@@ -111,8 +114,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             `auto`).
         HeadNotFoundError: In the first training iteration: the model has no head that can sleep, or one per task and
             a pure sleep was not told which.
-        StimulusError: In the first training iteration: inputs of the head are negative or not finite; at the end of
-            an experience: it trained on nothing.
+        StimulusError: In the first training iteration: inputs of the head are not finite, all 0, or negative where the
+            sleep is simulated; at the end of an experience: it trained on nothing.
         WeightsError: Parameters of the model are not finite when the sleep would begin.
 
     Source:

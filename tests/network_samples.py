@@ -1,6 +1,6 @@
 """The standing battery: kinds of networks that people have, and what sleep does to each on scikit-learn's digits.
 
-A kind is tested by being a row here. `docs/networks.md` is the table that `write_networks.py` makes of it.
+A kind is tested by being a row here. `docs/networks.md` is the table that `networks_table.py` makes of it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import TensorDataset
 
+from plugin_samples import NoLogger
 from src_plugin.errors import SRCError
 from src_plugin.plugin import SRCPlugin
 
@@ -42,7 +43,7 @@ class Kind:
         refused: What the refusal says.
         scores: Takes the class scores out of its output.
         loss: Of scores and classes.
-        epochs: Of training on each experience.
+        gains: Whether sleep is worth points; where layers below the head are trained, it is not.
     """
 
     build: Callable[[], nn.Module]
@@ -50,7 +51,7 @@ class Kind:
     refused: str = ""
     scores: Callable[[object], Tensor] = whole
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-    epochs: int = 5
+    gains: bool = True
 
 
 class Net(nn.Module):
@@ -292,7 +293,7 @@ KINDS: dict[str, Kind] = {
         nn.Linear(64, HIDDEN, bias=False), nn.ReLU(), nn.Linear(HIDDEN, 10, bias=False)
     )),
     "first layer frozen": Kind(lambda: frozen(chain(nn.ReLU)(), "0"), 1),
-    "second of three frozen": Kind(lambda: frozen(chain(nn.ReLU, hidden=2)(), "2"), 1),
+    "second of three frozen": Kind(lambda: frozen(chain(nn.ReLU, hidden=2)(), "2"), 1, gains=False),
     "all frozen": Kind(lambda: frozen(Scaled(), "net"), 0, "is frozen .* changes no frozen parameter"),
     "one layer": Kind(lambda: nn.Linear(64, 10), 1),
     "SimpleMLP of Avalanche": Kind(lambda: SimpleMLP(num_classes=10, input_size=64)),
@@ -391,7 +392,7 @@ class Below:
                 self.changed.add(name)
 
 
-def train(kind: Kind, *, sleeps: bool, seed: int = 0, experiences: int = 5) -> Outcome:
+def train(kind: Kind, *, sleeps: bool, seed: int = 0, experiences: int = 5, epochs: int = 5) -> Outcome:
     """Train a network on digits, two at a time, with `SRCPlugin()` or without."""
     torch.manual_seed(seed)
     model = kind.build()
@@ -402,9 +403,9 @@ def train(kind: Kind, *, sleeps: bool, seed: int = 0, experiences: int = 5) -> O
         optimizer=torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.001),
         criterion=lambda output, y: kind.loss(kind.scores(output), y),
         train_mb_size=16,
-        train_epochs=kind.epochs,
+        train_epochs=epochs,
         plugins=[plugin] if sleeps else [],
-        evaluator=EvaluationPlugin(loggers=[]),
+        evaluator=EvaluationPlugin(loggers=[NoLogger()]),
     )
     strategy.plugins.append(below)
     with warnings.catch_warnings():

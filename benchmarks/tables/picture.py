@@ -210,7 +210,8 @@ def _title(figure: Any, group: list[Record], panels: dict[str, list[Record]], *,
     has_sleep = any(g[0].config.get("sleep") for g in panels.values())
     sleep = "; S1: after the sleep that follows (shaded)" if has_sleep else ""
     awake = any(min(slept(g)) < len(g) for g in panels.values() if g[0].config.get("sleep"))
-    number = "\n0/3 below S1: it slept in none of 3 runs, and stayed awake." if awake else ""
+    n = counts[-1]
+    number = f"\n0/{n} below S1: it slept in none of {n} run{'s' if n > 1 else ''}, and stayed awake." if awake else ""
     ticks = f"T1: after training on experience 1{sleep}. "
     figure.supxlabel(
         f"{ticks}{band}\n"

@@ -150,8 +150,8 @@ class Waking:
 
         Raises:
             HeadNotFoundError: The model has no head that can sleep.
-            StimulusError: The first batch shows that inputs of the head are negative or not finite; a later one, that
-                the head has another number of inputs now.
+            StimulusError: The first batch shows inputs of the head that are not finite, all 0, or negative where they
+                give rates; a later one, that the head has another number of inputs now.
             ConfigError: Targets are not class numbers, or the head has no output for one of them.
         """
         passes = self._watch.take()
