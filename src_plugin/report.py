@@ -104,13 +104,11 @@ class SettleReport(_Stage):
     """Where settling ended.
 
     Attributes:
-        silenced: Whether outputs of new classes had no past, so that settling started from silenced ones.
         share_settled: Fraction of noise that new classes win there.
         settled_at: Position on the settling line: 1 is the slept head, 0 the other end.
         settled_towards: "before" or "trained".
     """
 
-    silenced: bool = False
     share_settled: float | None = None
     settled_at: float | None = None
     settled_towards: str | None = None
@@ -118,11 +116,10 @@ class SettleReport(_Stage):
     def _lines(self, report: SleepReport) -> Iterable[str]:
         start = "the weights before" if self.settled_towards == "before" else "the trained weights"
         end = "the slept ones" if report.sleep else "the trained ones"
-        silenced = " with new outputs silenced, since they had no past" if self.silenced else ""
         shares = f"{report.share_slept:.0%} -> {self.share_settled:.0%}"
         yield (
             f"  settle  new classes win {shares} of noise (their share: {report.expected_share:.0%}), at "
-            f"{self.settled_at:.2f} of the way from {start} to {end}{silenced}"
+            f"{self.settled_at:.2f} of the way from {start} to {end}"
         )
 
 

@@ -25,7 +25,7 @@ def watch(monkeypatch, module):
     given, real = [], module.sleep_head
 
     def watched(head, training, config, generator):
-        classes = {f"{name}_classes": getattr(training.classes, name) for name in ("new", "old", "returned")}
+        classes = {f"{name}_classes": getattr(training.classes, name) for name in ("new", "old")}
         told = {"class_counts": training.classes.counts, "recall": training.classes.recall}
         state = head.read()
         given.append(SimpleNamespace(head=head, config=config, state=state, **classes, **told, **vars(training)))

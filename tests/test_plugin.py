@@ -111,7 +111,6 @@ def test_a_head_that_grows_is_found_again(head):
     train(build(plugin, model=Growing()))
     assert [report.sizes for report in plugin.reports] == [[N_INPUTS, 16, 2], [N_INPUTS, 16, 4]]
     assert decisions(plugin) == ["slept", "slept"]
-    assert [report.silenced for report in plugin.reports] == [False, True]
 
 
 def test_a_head_that_an_evaluation_lets_grow_is_found_again():

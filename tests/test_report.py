@@ -39,7 +39,7 @@ BLANK = {
     **dict.fromkeys(("samples_after",)),
     **{name: [] for name in ("fractions", "answers", "spikes", "rates", "scales", "thresholds", "inc", "dec")},
     **{name: [] for name in ("potentiations", "depressions", "verdicts", "weight_change", "weight_norm")},
-    **{"steps": 0, "strength": 0.0, "silenced": False, "skipped": {}, "backbone_trained": False, "seconds": 0.0},
+    **{"steps": 0, "strength": 0.0, "skipped": {}, "backbone_trained": False, "seconds": 0.0},
 }
 
 

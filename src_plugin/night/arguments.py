@@ -52,21 +52,15 @@ def as_classes(given: Any, name: str) -> tuple[int, ...]:
 
 
 def check_classes(head: Head, classes: Classes) -> None:
-    """Refuse classes that cannot be new, old or returned.
+    """Refuse classes that cannot be new or old.
 
     Raises:
-        ConfigError: A class is new and old, returned and not new, or has no output.
+        ConfigError: A class is new and old, or has no output.
     """
     new = classes.new or ()
     both = sorted(set(new) & set(classes.old))
     if both:
         raise ConfigError(f"classes {both} are given as new and as old: a class is new only until the sleep after it")
-    unlisted = sorted(set(classes.returned) - set(new))
-    if unlisted:
-        raise ConfigError(
-            f"classes {unlisted} are given as returned and not as new: returned_classes are those of new_classes that "
-            "came back"
-        )
     missing = [c for c in (*new, *classes.old) if not 0 <= c < head.sizes[-1]]
     if missing:
         raise ConfigError(

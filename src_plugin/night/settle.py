@@ -21,13 +21,6 @@ from src_plugin.night.noise import share_of
 SHRINK = 0.6
 """Factor from one point to the next when balance is looked for from the slept end of the line."""
 
-POINTS_AWAY = 2.0, 0.25
-"""An output row has a past if its answer to mean hidden activity is so many standard deviations of a random row's below
-0, or its cosine with it is so far below 0: among few hidden units no row is many standard deviations away."""
-
-BELOW = 0.5
-"""How far below old classes new ones without a past start, as a share of how far above them training has put them."""
-
 REFINEMENTS = 4
 """Points tried between two that have balance between them."""
 
@@ -71,52 +64,6 @@ def align(before: HeadState, now: HeadState) -> tuple[HeadState, int]:
     biases = [patch(o, n) for o, n in zip(before.biases, now.biases, strict=True)]
     lost = sum(max(0, n.numel() - o.numel()) for o, n in zip(before.weights, now.weights, strict=True))
     return HeadState(tuple(w for w in weights if w is not None), tuple(biases)), lost
-
-
-def silence(
-    noise: Probe,
-    *,
-    before: HeadState,
-    trained: HeadState,
-    seen: tuple[int, ...],
-    new: tuple[int, ...],
-    returned: tuple[int, ...] = (),
-) -> HeadState:
-    """Put outputs of new classes that have no past below those of old ones.
-
-    A row that earlier experiences trained, as one that is never right, points away from the mean hidden activity. One
-    that has just been added (Avalanche's IncrementalClassifier) or was masked till now points anywhere, and the weights
-    before would not tell old from new. Such a row is moved along the mean hidden activity until its mean output is as
-    far below that of the old classes as training has put the new ones above, times BELOW.
-
-    Args:
-        noise: The head, and noise to show it.
-        before: Parameters before the experience.
-        trained: After training.
-        seen: Outputs of all classes seen so far.
-        new: Those new in this experience.
-        returned: Those of `new` that came back: their rows have a past, as winners, and stay as they are.
-
-    Returns:
-        `before` itself if all new classes have a past there, else a copy with other output rows.
-    """
-    weight, bias = before.weights[-1], before.biases[-1]
-    hidden = noise.hidden(before)
-    mean = hidden.mean(0)
-    away = min(POINTS_AWAY[0] / len(mean) ** 0.5, POINTS_AWAY[1])
-    longest = weight.norm(dim=1) * mean.norm()  # what a row would answer that points along the mean
-    first_met = [c for c in new if c not in returned]
-    no_past = [c for c in first_met if float(weight[c] @ mean) > -away * float(longest[c])]
-    if not no_past or not float(mean.norm()) > 0.0:
-        return before
-    old = [c for c in seen if c not in new]
-    outputs = F.linear(hidden, weight, bias)
-    after = noise.logits(trained)
-    lead = float((after[:, list(new)].amax(1) - after[:, old].amax(1)).mean())
-    target = float(outputs[:, old].amax(1).mean()) - BELOW * max(lead, 0.0)
-    moved = weight.clone()
-    moved[no_past] += (target - outputs[:, no_past].mean(0))[:, None] * mean / (mean @ mean)
-    return before.with_weights([*before.weights[:-1], moved])
 
 
 def settle(

@@ -53,7 +53,6 @@ def sleep(
     before: HeadState | None = None,
     new_classes: Sequence[int] | None = None,
     old_classes: Sequence[int] | None = None,
-    returned_classes: Sequence[int] = (),
     class_counts: Mapping[int, int] | None = None,
     recall: float | None = None,
     inputs: Tensor | None = None,
@@ -79,8 +78,6 @@ def sleep(
         new_classes: Outputs of the classes learnt since `before`, also of those that came back; None skips settling and
             levelling.
         old_classes: Outputs of the classes learnt earlier and not since; None or empty says that there are none.
-        returned_classes: Those of `new_classes` that came back. Their outputs have a past; the others' may have none,
-            and settling starts from silenced ones then.
         class_counts: Images of each class seen so far, by its number: settling and levelling give each class that
             share of the noise. None gives all classes the same.
         recall: Share of rehearsed samples of old classes that training classified rightly, lately (SRCPlugin takes the
@@ -122,7 +119,6 @@ def sleep(
     classes = Classes(
         new=None if new_classes is None else as_classes(new_classes, "new_classes"),
         old=() if old_classes is None else as_classes(old_classes, "old_classes"),
-        returned=as_classes(returned_classes, "returned_classes"),
         counts=class_counts,
         recall=recall,
     )

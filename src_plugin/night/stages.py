@@ -118,12 +118,11 @@ def _settle(
     assert balance is not None  # by the plan
     noise, seen, new = evening.noise[0], classes.seen, classes.new or ()
     start, lost = settling.align(before, trained)
-    past = settling.silence(noise, before=start, trained=trained, seen=seen, new=new, returned=classes.returned)
     settled = settling.settle(
-        noise, before=past, trained=trained, slept=slept, seen=seen, new=new,
+        noise, before=start, trained=trained, slept=slept, seen=seen, new=new,
         expected=balance.expected_share, at_slept=balance.share_slept,
     )  # fmt: skip
-    report = SettleReport(past is not start, settled.share, settled.position, settled.other_end)
+    report = SettleReport(settled.share, settled.position, settled.other_end)
     why = f"{lost} weights have no counterpart before the experience"
     return settled.state, report, {"settle of grown units": why} if lost else {}
 

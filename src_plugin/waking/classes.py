@@ -20,14 +20,12 @@ class Classes:
     Attributes:
         new: Outputs of the classes of the experience; None where that is not known.
         old: Outputs of the classes learnt earlier and not since; empty if there are none.
-        returned: Those of `new` that came back.
         counts: Images of each class seen so far; None where that is not known.
         recall: Share of rehearsed samples of old classes that training classified rightly; None without rehearsal.
     """
 
     new: tuple[int, ...] | None = None
     old: tuple[int, ...] = ()
-    returned: tuple[int, ...] = ()
     counts: Mapping[int, int] | None = None
     recall: float | None = None
 
@@ -151,7 +149,6 @@ class ClassLedger:
         return Classes(
             new=tuple(sorted(new)) if self.has_classes else None,
             old=tuple(sorted(old)),
-            returned=tuple(sorted(self.seen & self.shown)) if returned and self.has_classes else (),
             counts=counts if all(counts.values()) else None,  # a state of before has none
             recall=None if returned else self.recall,
         )

@@ -22,7 +22,7 @@ class TrainingSummary:
         lowest: The least value that each input ever had, or 0 if that is less, shape (n_0,); None if none is known.
         inputs: Inputs of the head from the current experience, shape (n, n_0), in random order; or None.
         before: The head's parameters before the experience, or None.
-        classes: Which classes are new, old and returned, their images, and how well old ones are recalled.
+        classes: Which classes are new and old, their images, and how well old ones are recalled.
         samples: Inputs of the head from old (rehearsed) and new classes, with their classes; or None.
         exemplars: How many different ones of an old class were rehearsed, on average; None counts those in `samples`.
         iterations: How many training had; None where that is not known. Only binary noise asks.

@@ -11,7 +11,7 @@ from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
 from src_plugin.night import settle as settling
 from src_plugin.night.noise import share_of
-from src_plugin.night.settle import align, level, settle, silence
+from src_plugin.night.settle import align, level, settle
 
 N = 101
 ONE_EACH = torch.eye(
@@ -136,63 +136,6 @@ def test_biases_settle_with_the_weights():
     noise = Probe(head, ONE_EACH)
     found = settle(noise, before=before, trained=slept, slept=slept, seen=(0, 1), new=(1,))
     torch.testing.assert_close(found.state.biases[0], found.position * bias)
-
-
-# -- outputs without a past --------------------------------------------------------------------------------------------
-
-ON = torch.ones(8, N, dtype=torch.float64)  # noise that always drives every input, so that row c answers sum(W[c])
-PAST = torch.full((N,), -1.0)  # a row that was never right
-ANYWHERE = torch.tensor([1.0, -1.0] * 50 + [0.5])
-
-
-def rows(*given):
-    return HeadState((torch.stack([row.to(torch.float64) for row in given]),), (None,))
-
-
-THREE = find_head(nn.Linear(N, 3, bias=False), head="")
-
-
-def test_an_output_without_a_past_starts_half_as_far_below_old_ones_as_training_put_it_above():
-    # Awake: the old class answers 101, the new ones -101 and 303 after training: a lead of 202. So 101 - 0.5 * 202 = 0.
-    before = rows(torch.ones(N), PAST, ANYWHERE)
-    trained = rows(torch.ones(N), PAST, torch.full((N,), 3.0))
-    silenced = silence(Probe(THREE, ON), before=before, trained=trained, seen=(0, 1, 2), new=(1, 2))
-    assert THREE.logits(silenced, ON)[0].tolist() == pytest.approx([101.0, -101.0, 0.0])
-    assert same_bits(silenced.weights[0][:2], before.weights[0][:2])
-    # Only along the mean activity: what the row answers to the differences between inputs is as it was.
-    moved = silenced.weights[0][2] - before.weights[0][2]
-    assert float(moved.std()) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_outputs_with_a_past_are_left_as_they_are():
-    before = rows(torch.ones(N), PAST, PAST)
-    assert silence(Probe(THREE, ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before
-
-
-def test_outputs_of_classes_that_came_back_have_a_past_and_are_left_as_they_are():
-    before = rows(torch.ones(N), PAST, ANYWHERE)
-    at = {"before": before, "trained": before, "seen": (0, 1, 2), "new": (1, 2)}
-    assert silence(Probe(THREE, ON), **at) is not before
-    assert silence(Probe(THREE, ON), **at, returned=(2,)) is before
-
-
-AWAY = {"100 units": (100, -0.195, -0.205), "16 units": (16, -0.245, -0.255)}  # 2 / sqrt(100) = 0.2; at most 0.25
-
-
-@pytest.mark.parametrize(("n", "too_near", "away"), AWAY.values(), ids=AWAY)
-def test_a_row_has_a_past_from_a_cosine_with_mean_hidden_activity_on(n, too_near, away):
-    head = find_head(nn.Linear(n, 2, bias=False), head="")
-    noise = Probe(head, torch.ones(3, n, dtype=torch.float64))
-    along, across = torch.ones(n) / n**0.5, torch.tensor([1.0, -1.0] * (n // 2)) / n**0.5
-    for cosine, has_past in ((too_near, False), (away, True)):
-        before = rows(along, cosine * along + (1 - cosine**2) ** 0.5 * across)
-        silenced = silence(noise, before=before, trained=before, seen=(0, 1), new=(1,))
-        assert (silenced is before) == has_past
-
-
-def test_a_silent_head_has_nothing_to_silence():
-    before = rows(torch.ones(N), PAST, ANYWHERE)
-    assert silence(Probe(THREE, 0 * ON), before=before, trained=before, seen=(0, 1, 2), new=(1, 2)) is before
 
 
 # -- heads that grew ---------------------------------------------------------------------------------------------------

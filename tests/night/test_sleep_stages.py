@@ -7,7 +7,6 @@ import torch
 from models import changed, copies, mlp, same_bits
 from sleep_samples import MEAN, NEW, PURE, QUICK, SIMULATED, night, simulated, trained
 from src_plugin.config import SleepConfig
-from src_plugin.errors import ConfigError
 from src_plugin.head.find import find_head
 from src_plugin.night.sleep import sleep
 
@@ -28,28 +27,6 @@ def test_without_replay_the_head_still_settles_and_levels():
     start, end, now = before, find_head(trained()[0], head="").read(), find_head(model, head="").read()
     line = start.towards(end, report.settled_at)
     assert all(same_bits(a, b) for a, b in zip(now.tensors(), line.tensors(), strict=True))
-
-
-def test_new_outputs_without_a_past_are_silenced_before_the_head_settles():
-    model, before = trained()
-    plain = night(trained()[0], before)
-    before.weights[-1][2:] = 0.05
-    report = night(model, before)
-    assert (plain.silenced, report.silenced) == (False, True)
-    assert "silenced" in str(report)
-    assert "silenced" not in str(plain)
-    assert report.settled_towards == "before"
-
-
-def test_outputs_of_classes_that_came_back_are_not_silenced():
-    model, before = trained()
-    before.weights[-1][2:] = 0.05
-    assert not night(model, before, returned_classes=(2, 3)).silenced
-
-
-def test_a_class_that_came_back_is_one_of_the_new_ones():
-    with pytest.raises(ConfigError, match=r"classes \[0\] are given as returned and not as new"):
-        night(*trained(), returned_classes=(0, 2))
 
 
 def test_without_current_inputs_the_noise_has_no_correlations_and_the_report_says_so():
