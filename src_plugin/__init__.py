@@ -16,22 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from src_plugin.callback import SRCCallback
-    from src_plugin.config import SleepConfig
+    from src_plugin.config import ClosedForm, Gates, Simulation, SleepConfig
+    from src_plugin.config.presets import PRESETS
     from src_plugin.errors import SRCError
     from src_plugin.head.find import find_head
     from src_plugin.kernel import simulate
     from src_plugin.night.sleep import sleep
     from src_plugin.plugin import SRCPlugin
-    from src_plugin.presets import PRESETS
     from src_plugin.report import SleepReport
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "PRESETS": "presets",
+    "ClosedForm": "config",
+    "Gates": "config",
+    "PRESETS": "config.presets",
     "SRCCallback": "callback",
     "SRCError": "errors",
     "SRCPlugin": "plugin",
+    "Simulation": "config",
     "SleepConfig": "config",
     "SleepReport": "report",
     "find_head": "head.find",
@@ -41,9 +44,12 @@ _HOME = {
 
 __all__ = [
     "PRESETS",
+    "ClosedForm",
+    "Gates",
     "SRCCallback",
     "SRCError",
     "SRCPlugin",
+    "Simulation",
     "SleepConfig",
     "SleepReport",
     "__version__",

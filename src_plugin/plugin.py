@@ -257,7 +257,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     def _ask_memory(self, strategy: Any, head: Head, training: TrainingSummary) -> TrainingSummary:
         """Add what exemplars that are kept but not trained on say of old classes, where no batch did."""
         classes = training.classes
-        if not (self.config.rehearsal_gate and classes.recall is None and classes.old and classes.new):
+        if not (self.config.gates.rehearsal and classes.recall is None and classes.old and classes.new):
             return training
         exemplars = exemplars_of(strategy, old=classes.old)
         if exemplars is None:

@@ -8,12 +8,12 @@ alone, "+only" nothing but a simulated sleep.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from src_plugin.config.presets import PRESETS
 from src_plugin.errors import ConfigError, did_you_mean
-from src_plugin.presets import PRESETS
 
 if TYPE_CHECKING:  # what these import takes seconds, and a name is checked at once
     from src_plugin.config import SleepConfig
@@ -259,8 +259,8 @@ def sleep_of(name: str, config: SleepConfig) -> SleepConfig:
         ConfigError: Nothing would be left of it.
     """
     _, suffix = split_name(name)
-    changed = replace(config, **SUFFIXES[suffix])
-    if not changed.replay and changed.is_pure:
+    changed = config.changed(**SUFFIXES[suffix])
+    if changed.sleep is None and changed.is_pure:
         raise ConfigError(
             f"{name!r} leaves the sleep out, and this sleep neither settles nor levels, so nothing is left of it; "
             "use a preset that does, such as auto"

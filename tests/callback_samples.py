@@ -16,8 +16,8 @@ ADVICE = [
     pytest.mark.filterwarnings("ignore:GPU available but not used:UserWarning"),
 ]
 
-QUICK = SleepConfig(steps=60)
-SIMULATED = SleepConfig(engine="simulated", steps=60)
+QUICK = SleepConfig()
+SIMULATED = SleepConfig.preset("auto", engine="simulated", steps=60)
 PURE = SleepConfig.preset("src_only", steps=60)
 
 

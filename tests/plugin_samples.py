@@ -19,10 +19,10 @@ from models import N_CLASSES, N_INPUTS, Blobs, mlp
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
 
-QUICK = SleepConfig(steps=60)
-SIMULATED = SleepConfig(engine="simulated", steps=60)
+QUICK = SleepConfig()
+SIMULATED = SleepConfig.preset("auto", engine="simulated", steps=60)
 PURE = SleepConfig.preset("src_only", steps=60)
-NO_SLEEP = SleepConfig(steps=0)
+NO_SLEEP = SleepConfig.preset("auto", steps=0)
 
 
 class NoLogger(BaseLogger):

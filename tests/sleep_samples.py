@@ -14,8 +14,8 @@ from src_plugin.night.sleep import sleep
 MEAN = np.linspace(0.05, 0.9, 12)
 SIZES = (12, 16, 10, 4)
 OLD, NEW = (0, 1), (2, 3)
-QUICK = SleepConfig(steps=120)
-simulated = partial(SleepConfig, engine="simulated")
+QUICK = SleepConfig()
+simulated = partial(SleepConfig.preset, "simulated")
 SIMULATED = simulated(steps=120)
 PURE = SleepConfig.preset("src_only", steps=120)
 

@@ -51,7 +51,7 @@ def test_two_fits_are_two_tasks(fit_nights):
 
 
 def test_rehearsed_samples_judge_the_sleep_of_a_fit():
-    module, callback = Whole(), SRCCallback(SleepConfig(steps=60, balance_gate=False))
+    module, callback = Whole(), SRCCallback(SleepConfig.preset("auto", balance_gate=False))
     fit(module, callback, classes=(0, 1))
     fit(module, callback, classes=(0, 1, 2, 3), shuffle=True)
     second = callback.reports[1]

@@ -68,7 +68,10 @@ def test_of_such_a_backbone_running_statistics_that_move_are_warned_of_once_and_
     assert [report.backbone_trained for report in callback.reports] == [True, True]
 
 
-HELD = {"a sleep": (FIRES, False), "every stage off": (SleepConfig(replay=False, settle=False, level=False), True)}
+HELD = {
+    "a sleep": (FIRES, False),
+    "every stage off": (SleepConfig.preset("auto", replay=False, settle=False, level=False), True),
+}
 
 
 @ways
@@ -80,7 +83,7 @@ def test_a_frozen_backbone_stays_bit_identical_in_training_unless_the_callback_i
     fit(module, callback, classes=(0, 1), validate=True)
     fit(module, callback, classes=(2, 3))
     assert any(name.startswith("net.0.") for name in changed(module, before)) is moves
-    assert [report.backbone_trained for report in callback.reports] == [moves, moves]
+    assert [report.backbone_trained for report in callback.reports] == [False, False]  # when off, nobody looks
 
 
 @ways

@@ -21,7 +21,7 @@ def test_zero_steps_are_bit_identical_to_no_callback():
     fit(without, shuffle=True)
     states = global_states()
     torch.manual_seed(0)
-    module, callback = Whole(), SRCCallback(SleepConfig(steps=0))
+    module, callback = Whole(), SRCCallback(SleepConfig.preset("simulated", steps=0))
     fit(module, callback, shuffle=True)
     assert changed(module, copies(without)) == []
     assert global_states() == states

@@ -16,7 +16,7 @@ LIGHTNING = ("lightning", "pytorch_lightning")
 AVALANCHE = ("src_plugin/plugin.py", "src_plugin/waking/exemplars.py")  # the plugin, and what it alone uses
 LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: errors",
-    "src_plugin: kernel, presets, report",
+    "src_plugin: kernel, report",
     "src_plugin: config",
     "src_plugin: head",
     "src_plugin: waking",

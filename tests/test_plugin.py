@@ -121,7 +121,7 @@ def test_a_head_that_an_evaluation_lets_grow_is_found_again():
 
 def test_of_a_head_that_grows_in_the_middle_of_an_experience_the_new_part_does_not_settle_and_the_report_says_so():
     # One class per experience: outputs for two of four when the second begins, for all after an evaluation in it.
-    b, plugin = benchmark(4), SRCPlugin(SleepConfig(balance_gate=False, steps=60))
+    b, plugin = benchmark(4), SRCPlugin(SleepConfig.preset("auto", balance_gate=False))
     strategy = build(plugin, model=Growing(), train_epochs=1)
     strategy.train(b.train_stream[0])
     strategy.plugins.append(Watcher(after_training_epoch=lambda s: s.eval(b.test_stream)))
@@ -144,7 +144,7 @@ def widen(strategy):
 
 
 def test_of_hidden_units_that_are_added_in_an_experience_the_new_ones_do_not_settle(nights):
-    stream, plugin = benchmark().train_stream, SRCPlugin(SleepConfig(balance_gate=False, steps=60))
+    stream, plugin = benchmark().train_stream, SRCPlugin(SleepConfig.preset("auto", balance_gate=False))
     strategy = build(plugin)
     strategy.train(stream[0])
     strategy.plugins.append(Watcher(after_training_epoch=widen))
@@ -259,7 +259,7 @@ def test_a_network_that_rehearses_well_is_left_alone(nights):
 
 
 def test_with_the_gate_off_a_rehearsing_network_may_sleep():
-    plugin = SRCPlugin(SleepConfig(steps=60, rehearsal_gate=False, balance_gate=False))
+    plugin = SRCPlugin(SleepConfig.preset("auto", rehearsal_gate=False, balance_gate=False))
     train(build(plugin, ReplayPlugin(mem_size=40), train_epochs=4))
     assert decisions(plugin) == ["slept", "slept"]
 

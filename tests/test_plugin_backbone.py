@@ -120,7 +120,7 @@ def test_a_head_above_a_frozen_model_of_timm_is_found_and_nothing_below_it_moves
     torch.manual_seed(0)
     backbone = timm.create_model("test_resnet", pretrained=False, num_classes=0).requires_grad_(False)
     model = nn.Sequential(backbone, head_of(backbone.num_features))
-    plugin = SRCPlugin(SleepConfig(hidden_gate=False, balance_gate=False))
+    plugin = SRCPlugin(SleepConfig.preset("auto", hidden_gate=False, balance_gate=False))
     below, above = copies(model[0]), copies(model[1])
     stream = nc_benchmark(Photos(), Photos(seed=1), n_experiences=2, task_labels=False, shuffle=False, seed=0)
     train(build(plugin, model=model), stream.train_stream)

@@ -12,7 +12,7 @@ from plugin_samples import NO_SLEEP, PURE, QUICK, Watcher, benchmark, build, tra
 from src_plugin.config import SleepConfig
 from src_plugin.plugin import SRCPlugin
 
-STAGES_OFF = SleepConfig(replay=False, settle=False, level=False)
+STAGES_OFF = SleepConfig.preset("auto", replay=False, settle=False, level=False)
 NORM = "0.2"
 STATISTICS = [f"{NORM}.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")]
 

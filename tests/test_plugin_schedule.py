@@ -117,7 +117,7 @@ def test_the_last_of_an_online_stream_is_refused_or_slept_after():
 
 
 def test_cumulative_training_sleeps_after_each_experience(nights):
-    train(build(SRCPlugin(SleepConfig(steps=60, rehearsal_gate=False)), method=Cumulative))
+    train(build(SRCPlugin(SleepConfig.preset("auto", rehearsal_gate=False)), method=Cumulative))
     assert [n.old_classes for n in nights] == [(), (0, 1)]
     assert nights[1].recall > 0.5
 

@@ -50,7 +50,7 @@ OFF = {"stages": STAGES_OFF, "stages and gates": {**STAGES_OFF, **GATES_OFF}}
 
 @pytest.mark.parametrize("settings", OFF.values(), ids=OFF)
 def test_with_every_stage_off_a_whole_run_is_bit_identical_to_one_without_the_plugin(settings):
-    plugin, stream = SRCPlugin(SleepConfig(**settings)), digits_stream(*PAIRS)
+    plugin, stream = SRCPlugin(SleepConfig.preset("auto", **settings)), digits_stream(*PAIRS)
     without = run(None, stream)
     states = global_states()
     strategy = run(plugin, stream)  # with dropout: one random number more or less would be seen
@@ -64,7 +64,7 @@ def test_each_stage_alone_is_not_bit_identical(stage):
     # The twin of the above. A stage is kept from what it does by gates that find all well, so these are off.
     stream = digits_stream(*PAIRS)
     without = run(None, stream)
-    strategy = run(SRCPlugin(SleepConfig(**{**STAGES_OFF, **GATES_OFF, stage: True})), stream)
+    strategy = run(SRCPlugin(SleepConfig.preset("auto", **{**STAGES_OFF, **GATES_OFF, stage: True})), stream)
     assert changed(strategy.model, copies(without.model)) != []
 
 
@@ -87,7 +87,7 @@ def is_new(experiences):
 
 def silent_where_new(experiences):
     """As `auto`, but with a sleep of no steps after the experiences that bring new classes."""
-    return SleepConfig(steps=tuple(0 if new else 800 for new in is_new(experiences)))
+    return SleepConfig.preset("simulated", steps=tuple(0 if new else 800 for new in is_new(experiences)))
 
 
 @nothing_new

@@ -6,8 +6,8 @@ import pytest
 
 from places import GOLDEN
 from src_plugin.config import SleepConfig
+from src_plugin.config.presets import PRESETS
 from src_plugin.errors import ConfigError
-from src_plugin.presets import PRESETS
 
 # max_rate Hz, inc, dec, thresholds, gain, steps after task 1, 2, ..., patch in pixels
 PAPER = {
@@ -56,16 +56,21 @@ PAPER = {
 def test_numbers_of_the_authors_scripts(name):
     config = SleepConfig.preset(name)
     max_rate, inc, dec, thresholds, gain, steps, patch = PAPER[name]
-    assert (config.max_rate, config.inc, config.dec) == (max_rate, inc, dec)
-    assert (config.thresholds, config.gain, config.patch) == (thresholds, gain, patch)
-    assert [config.steps_at(k) for k in range(len(steps))] == steps
+    assert (config.simulation.max_rate, config.simulation.inc, config.simulation.dec) == (max_rate, inc, dec)
+    assert (config.simulation.thresholds, config.simulation.gain, config.simulation.patch) == (thresholds, gain, patch)
+    assert [config.simulation.steps_at(k) for k in range(len(steps))] == steps
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_what_all_scripts_share(name):
     config = SleepConfig.preset(name)
-    assert (config.decay, config.gate_width, config.dt, config.inhibition) == (0.999, 0.001, 0.001, 0.0)
-    assert config.normalise
+    assert (
+        config.simulation.decay,
+        config.simulation.gate_width,
+        config.simulation.dt,
+        config.simulation.inhibition,
+    ) == (0.999, 0.001, 0.001, 0.0)
+    assert config.simulation.normalise
 
 
 def test_every_paper_preset_is_in_the_table():
@@ -84,17 +89,17 @@ def test_every_paper_preset_was_read_from_a_script():
 def test_the_golden_file_says_the_same(name):
     golden, config = GOLDEN_NUMBERS[name], SleepConfig.preset(name)
     ours = {
-        "input_rate": config.max_rate,
-        "inc": config.inc,
-        "dec": config.dec,
-        "beta": [threshold / golden["threshold"] for threshold in config.thresholds],
-        "alpha_scale": config.gain,
-        "decay": config.decay,
-        "w_inh": config.inhibition,
-        "dt": config.dt,
-        "gate_width": config.gate_width,
-        "steps": [config.steps_at(k) for k in range(len(golden["steps"]))],
-        "patch": config.patch,
+        "input_rate": config.simulation.max_rate,
+        "inc": config.simulation.inc,
+        "dec": config.simulation.dec,
+        "beta": [threshold / golden["threshold"] for threshold in config.simulation.thresholds],
+        "alpha_scale": config.simulation.gain,
+        "decay": config.simulation.decay,
+        "w_inh": config.simulation.inhibition,
+        "dt": config.simulation.dt,
+        "gate_width": config.simulation.gate_width,
+        "steps": [config.simulation.steps_at(k) for k in range(len(golden["steps"]))],
+        "patch": config.simulation.patch,
     }
     assert ours == {field: value for field, value in golden.items() if field not in ("script", "threshold")}
 
@@ -104,8 +109,8 @@ def test_a_paper_preset_is_pure_and_behind_no_gate(name):
     # The paper has sleep and nothing else; whatever this project adds must be off.
     config = SleepConfig.preset(name)
     assert config.is_pure
-    assert config.replay
-    assert not any((config.rehearsal_gate, config.balance_gate, config.first_gate))
+    assert config.sleep
+    assert not any((config.gates.rehearsal, config.gates.balance, config.simulation.first_gate))
 
 
 def test_auto_is_the_default():
@@ -114,15 +119,15 @@ def test_auto_is_the_default():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_makes_a_config_and_names_its_source(name):
-    assert SleepConfig.preset(name).steps_at(1) > 0
+    assert SleepConfig.preset(name).why_off(1) is None
     assert PRESETS[name].source
 
 
 def test_a_preset_can_be_changed_in_part():
     config = SleepConfig.preset("paper/cub200", steps=9)
-    assert config.steps == 9
-    assert config.thresholds == (1.0, 1.0, 1.0)
-    assert SleepConfig.preset("paper/cub200").steps == 5000
+    assert config.simulation.steps == 9
+    assert config.simulation.thresholds == (1.0, 1.0, 1.0)
+    assert SleepConfig.preset("paper/cub200").simulation.steps == 5000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from benchmarks.configs.run import RunConfig, Section, SleepSection
 from benchmarks.configs.words import Schema, choices_of, in_words, schema_of, section_in
 from benchmarks.configs.yaml_files import CONFIG, near_file, read_mapping
-from src_plugin.config import SleepConfig
+from src_plugin.config import flat_names
 from src_plugin.errors import ConfigError, did_you_mean
 
 SHOWN = 80
@@ -103,9 +102,9 @@ def refuse_unknown(raw: Mapping[Any, Any], section: type[BaseModel], path: Path,
     known = section.model_fields
     for key, value in raw.items():
         if key not in known:
-            if section is SleepSection and key in {field.name for field in fields(SleepConfig)}:
+            if section is SleepSection and key in flat_names():
                 hint = f"write sleep: {{set: {{{key}: {value}}}}}"
-                raise ConfigError(f"{path}: {key!r} is a field of SleepConfig; {hint}")
+                raise ConfigError(f"{path}: {key!r} is a setting of the sleep; {hint}")
             names = known if where else [*known, "extends"]
             raise ConfigError(f"{path}: unknown key {where + str(key)!r}{did_you_mean(str(key), names)}")
         annotation = known[key].annotation

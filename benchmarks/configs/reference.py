@@ -21,8 +21,8 @@ from benchmarks import markdown
 from benchmarks.configs.run import RunConfig
 from benchmarks.configs.words import Schema, in_words, schema_of, section_in
 from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER
-from src_plugin.config import SleepConfig
-from src_plugin.presets import PRESETS
+from src_plugin.config import Constants, Gates, Measuring, Simulation, SleepConfig
+from src_plugin.config.presets import PRESETS
 from strategies import STRATEGIES, SUFFIXES, Settings
 
 COMMAND = "python -m benchmarks config-reference --write docs/configuration.md"
@@ -140,14 +140,37 @@ def _rows(
         yield f"`{key}`", _plain(takes), default, text
 
 
+ENGINE: Schema = {
+    "engine": {"enum": ["closed_form", "simulated"], "default": "closed_form"},
+    "replay": {"type": "boolean", "default": True},
+}
+"""Keys of `sleep.set` that stand for the one field `SleepConfig.sleep`."""
+
+ENGINE_WORDS = {
+    "engine": "How the sleep itself is computed: `ClosedForm` or `Simulation`.",
+    "replay": "The sleep itself. Off leaves settling and levelling alone: the rival that sleep is compared with.",
+}
+
+
 def _sleep_fields() -> str:
-    """Return what `sleep.set` may hold, which is no section but the settings of the library."""
-    schema = schema_of(SleepConfig)
+    """Return what `sleep.set` may hold, which is no section but the settings of the library, flat."""
     words = (
-        "What `sleep.set` may hold: the fields of `SleepConfig`. Defaults are those of `auto`; another `sleep.preset` "
-        "has its own. Three numbers are of the first layer, every layer between, and the output layer."
+        "What `sleep.set` may hold: the settings of `SleepConfig`, flat. Defaults are those of `auto`; another "
+        "`sleep.preset` has its own. Three numbers are of the first layer, every layer between, and the output layer. "
+        "In closed form only `depth` (null is 0.25) and `depression` are read of a simulation's keys."
     )
-    rows = list(_rows(schema, "sleep.set", attributes_of(inspect.getdoc(SleepConfig) or ""), {}))
+    rows = list(_rows({"properties": ENGINE}, "sleep.set", ENGINE_WORDS, {}))
+    for kind, prefix, suffix in (
+        (SleepConfig, "", ""),
+        (Simulation, "", ""),
+        (Gates, "", "_gate"),
+        (Constants, "constants.", ""),
+        (Measuring, "measuring.", ""),
+    ):
+        texts = {f"{prefix}{k}{suffix}": v for k, v in attributes_of(inspect.getdoc(kind) or "").items()}
+        properties = {f"{prefix}{k}{suffix}": v for k, v in schema_of(kind)["properties"].items()}
+        flat = {"properties": {k: v for k, v in properties.items() if section_in(v) is None}}
+        rows += _rows(flat, "sleep.set", texts, {})
     return _part_of_page("sleep.set", words, COLUMNS, rows)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from benchmarks.configs.backbone import BackboneConfig
 from benchmarks.data.sets import IMAGE_FOLDER, check_known, dataset_title
-from src_plugin.config import SIMULATION, SleepConfig
+from src_plugin.config import Simulation, SleepConfig, simulation_only
 from strategies import Settings, find_row, sleep_of
 
 Positive = Annotated[int, Field(ge=1)]
@@ -190,8 +190,9 @@ class SleepSection(Section):
 
     Attributes:
         preset: "auto" or a published preset of `SleepConfig`.
-        set: Fields of `SleepConfig` that differ from the preset. With `replay`, `settle` and `level` all false nothing
-            is left of a sleep, and names that end in "+src" are refused: each would be the run without it once more.
+        set: Settings of `SleepConfig`, flat, that differ from the preset. With `replay`, `settle` and `level` all false
+            nothing is left of a sleep, and names that end in "+src" are refused: each would be the run without it once
+            more.
         reference: Where mean input and scales come from: "none" for the plugin's own running mean, "seen_classes" for
             all training images of all classes seen so far, also those not trained on (the authors' code).
         every: Sleep after every so many experiences.
@@ -212,8 +213,7 @@ class SleepSection(Section):
         Raises:
             ConfigError: Unknown preset, unknown field, or a value out of range.
         """
-        base = SleepConfig() if self.preset == "auto" else SleepConfig.preset(self.preset)
-        return SleepConfig.from_dict({**base.to_dict(), **self.set}) if self.set else base
+        return SleepConfig.preset(self.preset).changed(**self.set)
 
 
 class SettingsSection(Section):
@@ -322,20 +322,29 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
 
     What other fields make idle is left out, so that a new default of `auto` does not discard records it has no part in.
     """
-    idle = {name for name, then in LATER_SLEEP_FIELDS.items() if getattr(sleep, name) == then}
-    if not sleep.simulates:
-        idle.update(SIMULATION)
-    if not sleep.replay:
-        idle.update(("engine", "depression", "depth"))
+    told: dict[str, Any] = _plain(sleep.to_dict())
+    idle = {name for name, then in LATER_SLEEP_FIELDS.items() if told[name] == then}
     if sleep.is_pure:
         idle.update(("noise", "prior"))
-    if sleep.inc is not None and sleep.dec is not None:
+    if isinstance(sleep.sleep, Simulation):
+        idle.update(_idle_in(sleep.sleep))
+    else:
+        idle.update({*simulation_only()} - {"steps"})
+        if sleep.sleep is None:
+            idle.update(("engine", "depression", "depth"))
+    return {name: value for name, value in told.items() if name not in idle}
+
+
+def _idle_in(simulation: Simulation) -> set[str]:
+    """Return the fields of a simulated sleep that others make idle."""
+    idle: set[str] = set()
+    if simulation.has_given_steps:
         idle.update(("potentiation", "depression", "depth"))
-    if sleep.thresholds is not None:
+    if simulation.thresholds is not None:
         idle.add("target_rates")
-    if sleep.max_rate is not None:
+    if simulation.max_rate is not None:
         idle.update(("input_spikes", "input_share"))
-    return {name: value for name, value in _plain(sleep.to_dict()).items() if name not in idle}
+    return idle
 
 
 def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:

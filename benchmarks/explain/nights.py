@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from src_plugin.config import SleepConfig
+from src_plugin.config import Simulation, SleepConfig
 from src_plugin.head.state import Head, HeadState
 from src_plugin.night import replay as replaying
 from src_plugin.night.replay import Replayed
@@ -102,7 +102,7 @@ def simulate_again(night: Night) -> tuple[HeadState, Asleep | None, SleepReport]
     real = replaying.replay
 
     def watched(
-        head: Head, trained: HeadState, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator
+        head: Head, trained: HeadState, training: TrainingSummary, config: Simulation, generator: np.random.Generator
     ) -> Replayed:
         drawn = copy.deepcopy(generator)
         slept = real(head, trained, training, config, generator)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.explain.layers import correlation, describe_layers
 from benchmarks.explain.theory import exponents, mean_field, removed
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import Simulation, by_depth
 from src_plugin.head.state import HeadState
 
 FORMULAS = {"closed_form": "closed form", "formula": "formula", "mean_field": "mean field"}
@@ -24,7 +24,7 @@ def predict(
     rule: Mapping[str, Any],
     *,
     n_steps: int,
-    config: SleepConfig,
+    config: Simulation,
 ) -> dict[str, list[float | None]]:
     """Return the fraction that a calibrated, ungated sleep removes from each layer, by three formulas.
 

@@ -22,7 +22,7 @@ from benchmarks.explain.predicting import integrate, predict, rest_alike
 from benchmarks.explain.running import held_out, learn
 from benchmarks.records.environment import commit, hardware, versions
 from benchmarks.records.record import finite
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import Simulation, by_depth
 from src_plugin.night.replay import replay
 from src_plugin.night.stimulus import spike_probability
 
@@ -45,9 +45,9 @@ def grid() -> Iterator[dict[str, Any]]:
         yield {"part": "spikes", "spikes": spikes, "depth": USUAL_DEPTH, "decay": USUAL_LEAK, "potentiation": name}
 
 
-def config_of(setting: dict[str, Any], mean: NDArray[np.float64]) -> SleepConfig:
+def config_of(setting: dict[str, Any], mean: NDArray[np.float64]) -> Simulation:
     """Return the sleep of a setting for a mean input; the share of inputs that may spike is not bounded."""
-    usual = SleepConfig(engine="simulated")
+    usual = Simulation()
     factor = POTENTIATION[setting["potentiation"]]
     first, between, output = usual.potentiation
     up = usual.depression if factor is None else (factor * first, factor * between, factor * output)
@@ -93,7 +93,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
     return found
 
 
-def compare(night: Night, config: SleepConfig) -> dict[str, Any]:
+def compare(night: Night, config: Simulation) -> dict[str, Any]:
     """Let a head sleep, and predict what that does.
 
     Args:

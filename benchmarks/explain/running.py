@@ -184,7 +184,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
         again=asleep.again,
         generator=generator,
         removal=removal,
-        gated=night.config.gate_width is not None,
+        gated=night.config.simulation.gate_width is not None,
     )
     found = {SIMULATED: after}
     for name, state in states.items():
@@ -202,17 +202,17 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
 
 def _removal(night: Night, asleep: Asleep) -> tuple[float, ...] | None:
     """Return what the night's own step sizes are for `inhibit`; None where they were given, not measured."""
-    if night.config.dec is not None or night.config.gate_width is not None:
+    if night.config.simulation.dec is not None or night.config.simulation.gate_width is not None:
         return None
-    shares = by_depth(night.config.depression, len(night.head.layers))
+    shares = by_depth(night.config.simulation.depression, len(night.head.layers))
     return tuple(asleep.strength * share for share in shares)
 
 
 def _layers(night: Night, asleep: Asleep) -> list[dict[str, Any]]:
     """Return what the sleep did to each layer, and the fractions that formulas predict of it."""
-    probability = spike_probability(night.mean, night.config)
+    probability = spike_probability(night.mean, night.config.simulation)
     layers = [x.to_dict() for x in describe_layers(night.trained, asleep.state, torch.from_numpy(probability))]
-    if night.config.gate_width is not None or night.config.thresholds is not None:
+    if night.config.simulation.gate_width is not None or night.config.simulation.thresholds is not None:
         return layers  # the formulas are those of the ungated rule, with calibrated rates
-    predicted = predict(night.trained, probability, asleep.rule, n_steps=asleep.n_steps, config=night.config)
+    predicted = predict(night.trained, probability, asleep.rule, n_steps=asleep.n_steps, config=night.config.simulation)
     return [{**layer, "predicted": {k: v[i] for k, v in predicted.items()}} for i, layer in enumerate(layers)]

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import ClosedForm, by_depth
 from src_plugin.head.state import HeadState
-from src_plugin.night.closed_form import DEPTH, inhibit
+from src_plugin.night.closed_form import inhibit
 
-DEFAULT = tuple(DEPTH * share for share in SleepConfig().depression)
+DEFAULT = tuple(ClosedForm().depth * share for share in ClosedForm().depression)
 """The removal of `auto`: first layer, layers between, output layer."""
 
 Again = Callable[[HeadState, NDArray[np.float64]], HeadState]

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from src_plugin.config import SleepConfig
+from src_plugin.config import Simulation, SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.kernel import BACKENDS, simulate
 from src_plugin.night.stimulus import draw_spikes, spike_probability
@@ -34,8 +34,8 @@ INPUTS, WIDTH, OUTPUTS = 784, 1200, 10
 WEIGHT_SPREAD = 0.02  # standard deviation of the synthetic weights, about that of a trained head
 PROBE_STEPS = 2000  # for finding gains, and for potentials that have forgotten the start
 AUTO_SHARE = 10  # of `auto` this many times fewer steps are run: its sleeps are short
-PAPER = SleepConfig.preset("paper/split_mnist")
-AUTO = SleepConfig()
+PAPER = SleepConfig.preset("paper/split_mnist").simulation
+AUTO = Simulation()
 SLEEPS = {"paper": (PAPER, (3e-5, 3e-5, 3e-5)), "auto": (AUTO, AUTO.target_rates)}  # fractions firing, per layer
 WANTED_RATIO = 100
 
@@ -116,7 +116,7 @@ def measure(
     return {"threads": os.environ.get("OMP_NUM_THREADS"), "rows": rows}
 
 
-def _rule(config: SleepConfig) -> dict[str, Any]:
+def _rule(config: Simulation) -> dict[str, Any]:
     # For `auto` steps so small that the rates stay where they are, which its own would not; they cost the same.
     steps = {"inc": config.inc or 1e-8, "dec": config.dec or 1e-8}
     return {**steps, "decay": config.decay, "gate_width": config.gate_width, "thresholds": PAPER.thresholds}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from benchmarks.configs.run import LATER_SLEEP_FIELDS, RunConfig, SleepSection
 from benchmarks.records.record import Record
 from benchmarks.verification.findings import short
-from src_plugin.config import SIMULATION
+from src_plugin.config import simulation_only
 from src_plugin.errors import ConfigError
 
 
@@ -44,7 +44,7 @@ def _sleep_section(sleep: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: _number(value) for name, value in sleep["numbers"].items()}
     base = SleepSection(preset=sleep["preset"]).build()
     changed = {name: numbers.get(name, base.to_dict().get(name)) for name in sleep["changed"]}  # not there: not read
-    idle = SIMULATION if numbers.get("engine") == "closed_form" else ()
+    idle = simulation_only() if numbers.get("engine") == "closed_form" else ()
     changed |= {name: then for name, then in LATER_SLEEP_FIELDS.items() if name not in {*numbers, *idle}}
     return {"preset": sleep["preset"], "reference": sleep["reference"], "every": sleep["every"], "set": changed}
 

@@ -20,23 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_plugin.config import PerLayer, SleepConfig, by_depth
+from src_plugin.config.checks import PerLayer
+from src_plugin.config.engines import Measuring, Simulation, by_depth
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.head.state import Head, HeadState
 from src_plugin.kernel.firing import count_spikes, fire, peak, sum_weights
 from src_plugin.night.stimulus import draw_spikes
-
-STEPS = 250
-"""Steps of stimulus, without plasticity, from which a threshold is placed."""
-
-PER_VARIATION = 0.3
-"""Depth of sleep per unit of variation."""
-
-DEEPEST = 1.0
-"""A unit firing at its target rate all night moves its synapses by what `potentiation` and `depression` say."""
-
-UNMEASURED = 0.2
-"""Depth where no inputs can be looked at: about what grey images of clothes get, the shallow side of what is common."""
 
 Array = NDArray[np.float64]
 
@@ -55,7 +44,7 @@ def calibrate(
     head: Head,
     state: HeadState,
     probability: Array,
-    config: SleepConfig,
+    config: Simulation,
     *,
     n_steps: int,
     strength: float,
@@ -165,7 +154,7 @@ def measure_thresholds(
     *,
     scales: Sequence[float],
     rates: Sequence[float],
-    config: SleepConfig,
+    config: Simulation,
     generator: np.random.Generator,
 ) -> tuple[float, ...]:
     """Place each layer's threshold where noise makes its units fire at the target rate, from the input side on.
@@ -175,16 +164,17 @@ def measure_thresholds(
         probability: Of an input spike per step, shape (n_0,).
         scales: Gain of each layer.
         rates: Target: mean fraction of units of the layer that fire in a step.
-        config: `decay`, `inhibition` and `patch`.
+        config: `decay`, `inhibition`, `patch` and `measuring`.
         generator: Draws the stimulus.
 
     Returns:
         Thresholds, L numbers above 0.
     """
-    spikes = draw_spikes(probability, n_steps=STEPS, generator=generator, patch=config.patch)
+    n_steps = config.measuring.threshold_steps
+    spikes = draw_spikes(probability, n_steps=n_steps, generator=generator, patch=config.patch)
     thresholds = []
     for w, scale, rate in zip(weights, scales, rates, strict=True):
-        impulses = scale * sum_weights(spikes, np.ascontiguousarray(w.T))  # (STEPS, n_post)
+        impulses = scale * sum_weights(spikes, np.ascontiguousarray(w.T))  # (n_steps, n_post)
         impulses -= config.inhibition * impulses.mean(axis=1, keepdims=True)
         low, high = 0.0, max(peak(impulses, config.decay), float(np.finfo(np.float64).tiny))
         for _ in range(30):
@@ -216,17 +206,18 @@ def variation(inputs: torch.Tensor, mean: Array) -> float:
     return total / len(inputs) / float(centre.square().sum())
 
 
-def measured_depth(varies: float) -> float:
+def measured_depth(varies: float, measuring: Measuring = Measuring()) -> float:  # noqa: B008 - frozen
     """Return the depth of sleep for inputs of a variation.
 
     Args:
         varies: See `variation`.
+        measuring: `depth_per_variation` and `depth_most`.
     """
-    return min(DEEPEST, PER_VARIATION * varies)
+    return min(measuring.depth_most, measuring.depth_per_variation * varies)
 
 
 def depth_of(
-    config: SleepConfig, mean: Array, inputs: torch.Tensor | None
+    config: Simulation, mean: Array, inputs: torch.Tensor | None
 ) -> tuple[float, float | None, dict[str, str]]:
     """Return the depth of a night, the variation it was measured from, and what could not be done, with the reason.
 
@@ -235,12 +226,13 @@ def depth_of(
         mean: Mean of the head's inputs over all that was seen, shape (n_0,).
         inputs: Inputs of the head from the current experience, shape (n, n_0), or None.
     """
-    if config.inc is not None and config.dec is not None:  # then nothing reads the depth
-        return UNMEASURED, None, {}
+    unmeasured = config.measuring.depth_unmeasured
+    if config.has_given_steps:
+        return unmeasured, None, {}
     if config.depth is not None:
         return config.depth, None, {}
     if inputs is None or len(inputs) < 2:
-        why = f"no inputs of the current experience were given; it is {UNMEASURED}"
-        return UNMEASURED, None, {"depth by inputs": why}
+        why = f"no inputs of the current experience were given; it is {unmeasured}"
+        return unmeasured, None, {"depth by inputs": why}
     varies = variation(inputs, mean)
-    return measured_depth(varies), varies, {}
+    return measured_depth(varies, config.measuring), varies, {}

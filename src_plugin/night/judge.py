@@ -1,15 +1,15 @@
 """A rehearsing network has samples of old classes in its batches; whether a sleep harms it, they can tell.
 
-No sample is kept for that beyond the experience. A night is kept if the mean accuracy over classes rises by GAIN,
-which is about what it costs what is learnt next. But exemplars that are recalled may be memorised: the accuracy on
-them is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n different
-exemplars a class, and a night takes of that, too. So of what has to be gained
+No sample is kept for that beyond the experience. A night is kept if the mean accuracy over classes rises by
+`judge_gain`, which is about what it costs what is learnt next. But exemplars that are recalled may be memorised: the
+accuracy on them is above that on other inputs of the same classes, by something of the order of 1 / sqrt(n) with n
+different exemplars a class, and a night takes of that, too. So of what has to be gained
 
-    PRIOR_MARGIN / sqrt(n) * (old classes / all classes)
+    judge_margin / sqrt(n) * (old classes / all classes)
 
-is taken off, times how far the recall is on the way from MEMORISED to 1: a handful of memorised exemplars forbids
-little, thousands or half forgotten ones forbid any loss. If the whole night is not kept, levelling alone is tried, and
-if noise was balanced already, only that is; it forgets little that is memorised, so it has to gain something.
+is taken off, times how far the recall is on the way from `judge_memorised` to 1: a handful of memorised exemplars
+forbids little, thousands or half forgotten ones forbid any loss. If the whole night is not kept, levelling alone is
+tried, and if noise was balanced already, only that is; it forgets little that is memorised, so it has to gain.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from src_plugin.config.constants import DEFAULT, Constants
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.night.plan import Stages
@@ -28,17 +29,8 @@ from src_plugin.report import JudgeReport, Verdict
 from src_plugin.waking.samples import check_samples, count_exemplars, fingerprints, merge_repeated
 from src_plugin.waking.summary import TrainingSummary
 
-PRIOR_MARGIN = 0.5
-"""Of an accuracy that is told by one exemplar; 0.5 / sqrt(n) is the largest standard error that n samples can have."""
 
-GAIN = 0.01
-"""By how much the mean accuracy over classes has to rise where nothing is memorised."""
-
-MEMORISED = 0.75
-"""Recall from which on exemplars may be memorised."""
-
-
-def must_rise(exemplars: float, *, recall: float, old: int, new: int) -> float:
+def must_rise(exemplars: float, *, recall: float, old: int, new: int, constants: Constants = DEFAULT) -> float:
     """Return by how much the mean accuracy over classes has to rise in a night, as a fraction; below 0 it may fall.
 
     Args:
@@ -46,9 +38,11 @@ def must_rise(exemplars: float, *, recall: float, old: int, new: int) -> float:
         recall: Share of them that training classified rightly.
         old: Number of old classes.
         new: Number of new classes.
+        constants: `judge_gain`, `judge_memorised` and `judge_margin`.
     """
-    memorised = max(0.0, (recall - MEMORISED) / (1.0 - MEMORISED))
-    return GAIN - memorised * PRIOR_MARGIN / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
+    c = constants
+    memorised = max(0.0, (recall - c.judge_memorised) / (1.0 - c.judge_memorised)) if c.judge_memorised < 1 else 0.0
+    return c.judge_gain - memorised * c.judge_margin / math.sqrt(max(exemplars, 1.0)) * old / (old + new)
 
 
 @dataclass(frozen=True)
@@ -76,13 +70,14 @@ class Judge:
     trained: float
 
     @classmethod
-    def of(cls, head: Head, trained: HeadState, training: TrainingSummary) -> Judge:
+    def of(cls, head: Head, trained: HeadState, training: TrainingSummary, constants: Constants = DEFAULT) -> Judge:
         """Return the judge of a night by the samples of a training.
 
         Args:
             head: The head.
             trained: Its parameters before the night.
             training: Samples, classes and recall.
+            constants: See `must_rise`.
 
         Raises:
             ConfigError: The samples cannot be meant.
@@ -96,7 +91,7 @@ class Judge:
         if exemplars is None:
             exemplars = count_exemplars(fingerprints(shown.inputs), y, old=old)
         n_old = int(times[torch.isin(y, torch.tensor(old, device=y.device))].sum())
-        asked = must_rise(exemplars, recall=recall or 0.0, old=len(old), new=len(new))
+        asked = must_rise(exemplars, recall=recall or 0.0, old=len(old), new=len(new), constants=constants)
         right = by_class(shown, trained, y, times, among=among)
         return cls(shown, y, times, among, [n_old, int(times.sum()) - n_old], exemplars, asked, right)
 

@@ -2,7 +2,7 @@
 
 It is Gaussian, with the correlations of the current experience's inputs, and clipped to what inputs can be:
 
-    z_i = clip(a_i + SPREAD * s_i * g_i, low_i, top_i),      E[z_i] = m_i - min((m_i - low_i) / 2, BELOW * s_i)
+    z_i = clip(a_i + spread * s_i * g_i, low_i, top_i),      E[z_i] = m_i - min((m_i - low_i) / 2, below * s_i)
 
 m is the running mean of all inputs and low the least of them, at most 0; s is the standard deviation and top the
 largest of the current ones. In every second vector g is a mixture of current inputs with random weights, standardised;
@@ -19,17 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-N_NOISE = 128
-"""Vectors per sleep; the first half of them is enough to tell shares. Three times as many do no better."""
-
-N_INPUTS = 300
-"""So many inputs are enough to tell correlations."""
-
-SPREAD = 3.0
-"""Of the noise, in standard deviations of the current inputs: all seen classes vary more than a few."""
-
-BELOW = 0.7
-"""How far below the mean noise lies, in standard deviations, but at most by half of the mean."""
+from src_plugin.config.constants import DEFAULT, Constants
 
 BISECTIONS = 20
 """For the centre that gives clipped noise its mean."""
@@ -41,25 +31,29 @@ def draw_noise(
     generator: np.random.Generator,
     inputs: Tensor | None = None,
     lowest: NDArray[np.float64] | None = None,
-    n: int = N_NOISE,
+    n: int | None = None,
+    constants: Constants = DEFAULT,
 ) -> Tensor:
     """Draw inputs of the head.
 
     Args:
         mean_input: Shape (n_0,).
         generator: The only source of randomness.
-        inputs: Inputs of the head in the current experience, shape (m, n_0); the last N_INPUTS of them count. With
-            fewer than two, all inputs are independent, and their standard deviations are taken to be their means. The
+        inputs: Inputs of the head in the current experience, shape (m, n_0); the last `noise_inputs` count. With fewer
+            than two, all inputs are independent, and their standard deviations are taken to be their means. The
             same is done for inputs that do not vary now and may have varied earlier.
         lowest: The least value that each input ever had, or 0 if that is less, shape (n_0,); None is 0 for all.
-        n: Number of vectors.
+        n: Number of vectors; None is `noise_vectors`.
+        constants: `noise_vectors`, `noise_inputs`, `noise_spread` and `noise_below`.
 
     Returns:
         The noise, float32, shape (n, n_0), on the device of `inputs`.
     """
-    device = None if inputs is None else inputs.device
+    device, n = None if inputs is None else inputs.device, constants.noise_vectors if n is None else n
     low = torch.from_numpy(np.zeros_like(mean_input) if lowest is None else lowest).to(device, torch.float32)
-    known = None if inputs is None or len(inputs) < 2 else inputs[-N_INPUTS:].float() - low  # from here on above low
+    known = None
+    if inputs is not None and len(inputs) > 1:
+        known = inputs[-constants.noise_inputs :].float() - low  # from here on above low
     mean = torch.from_numpy(mean_input).to(device, torch.float32) - low
     spread, top = mean.clone(), torch.full_like(mean, max(1.0, float(mean.max())))
     g = _normal((n, len(mean)), generator, device)
@@ -71,9 +65,9 @@ def draw_noise(
         g[1::2] = torch.where(varies, mixed, g[1::2])
         spread = torch.where(varies, deviation, spread)
         top = torch.where(varies, known.amax(0), known.max())
-    wanted = mean - torch.minimum(mean / 2, BELOW * spread)
+    wanted = mean - torch.minimum(mean / 2, constants.noise_below * spread)
     top = torch.maximum(top, mean)
-    width = (SPREAD * spread).clamp(min=1e-6)
+    width = (constants.noise_spread * spread).clamp(min=1e-6)
     noise: Tensor = (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
     return noise + low
 

@@ -1,19 +1,16 @@
 """The plan of a night: which nights are tried, in which order, and why. All gates stand here, and nowhere else.
 
-A healthy network is left as it is. Each gate is a field of SleepConfig and can be switched off there.
+A healthy network is left as it is. Each gate is a field of `Gates` and can be switched off there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from src_plugin.config import SleepConfig
+from src_plugin.config import Simulation, SleepConfig
 from src_plugin.report import BalanceReport
 from src_plugin.waking.classes import Classes
 from src_plugin.waking.summary import TrainingSummary
-
-RECALLED = 0.5
-"""Recall of rehearsed samples above which a network stays awake, where no samples can judge what a night gave."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,15 @@ def plan_night(config: SleepConfig, training: TrainingSummary, *, n_layers: int,
     """
     classes = training.classes
     recall = classes.recall if balance else None
-    is_judged = config.rehearsal_gate and recall is not None and training.samples is not None
-    if classes.old and classes.new == () and config.new_classes_gate and not config.is_pure:
+    is_judged = config.gates.rehearsal and recall is not None and training.samples is not None
+    if classes.old and classes.new == () and config.gates.new_classes and not config.is_pure:
         return Plan("no new classes in this experience", gate="new_classes_gate")
-    if config.rehearsal_gate and recall is not None and not is_judged and recall > RECALLED:
+    if config.gates.rehearsal and recall is not None and not is_judged and recall > config.constants.recalled:
         return Plan(f"rehearsal works: {recall:.0%} of rehearsed samples are recalled", gate="rehearsal_gate")
     balanced = _why_balanced(config, balance)
     if balanced and not (is_judged and config.level):
         return Plan(balanced, gate="balance_gate", is_judged=is_judged)
-    one_layer = n_layers == 1 and config.hidden_gate and config.replay and config.level
+    one_layer = n_layers == 1 and config.gates.hidden and config.sleep and config.level
     shallow = "levels only: a head of one layer has no hidden units to replay with" if one_layer else None
     protected = _why_protected(config, training)
     reason = shallow or balanced or protected or _why_sleep(config, classes)
@@ -105,9 +102,10 @@ def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected
     """Return the night that goes through every stage that is on and finds what it needs."""
     classes, off = training.classes, "switched off"
     sleep = settle = level = None
-    has_given_steps = config.inc is not None and config.dec is not None  # these have no depth
-    if is_protected or (config.depth == 0 and not has_given_steps):
-        sleep = "its depth is 0" if config.depth == 0 else "a gate leaves it out"
+    how = config.sleep
+    is_flat = how is not None and how.depth == 0 and not (isinstance(how, Simulation) and how.has_given_steps)
+    if is_protected or is_flat:
+        sleep = "its depth is 0" if is_flat else "a gate leaves it out"
     if classes.new is None:
         settle = level = "it is not known which classes are new"
     elif not (classes.old and classes.new):
@@ -115,16 +113,16 @@ def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected
     elif training.before is None:
         settle = "the weights before the experience were not given"
     return Stages(
-        sleep if config.replay else off,
+        sleep if how else off,
         settle if config.settle else off,
         level if config.level else off,
-        levels_only=not (config.replay or config.settle),
+        levels_only=not (how or config.settle),
     )
 
 
 def _why_balanced(config: SleepConfig, balance: BalanceReport | None) -> str | None:
     """Say that noise gives the new classes no more than their share; None if it does, or if nobody asks."""
-    if not config.balance_gate or balance is None or balance.share_trained is None or balance.expected_share is None:
+    if not config.gates.balance or balance is None or balance.share_trained is None or balance.expected_share is None:
         return None
     share, expected = balance.share_trained, balance.expected_share
     told = f"new classes do not dominate: noise gives them {share:.0%}, their share is {expected:.0%}"
@@ -136,7 +134,7 @@ def _why_protected(config: SleepConfig, training: TrainingSummary) -> str | None
 
     Under orthogonal weights modification the sleep costs 3 to 5 points, settling and levelling nothing.
     """
-    if config.is_pure or not config.rehearsal_gate or training.protector is None:
+    if config.is_pure or not config.gates.rehearsal or training.protector is None:
         return None
     return f"settles and levels only: {training.protector} protects what earlier inputs evoke"
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from src_plugin.config import SleepConfig
+from src_plugin.config.engines import Measuring, Simulation
 from src_plugin.errors import warn_user
 from src_plugin.head.probe import Line, Probe
 from src_plugin.head.state import Head, HeadState
@@ -20,12 +20,6 @@ from src_plugin.night.calibrate import Rule, calibrate, depth_of
 from src_plugin.night.stimulus import spike_probability, stimulus_chunks
 from src_plugin.report import SimulationReport
 from src_plugin.waking.summary import TrainingSummary
-
-KEPT = 0.99
-"""Share of predictions on current inputs that the first sleep must leave as they are."""
-
-FRACTIONS = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.0)
-"""Shares of the first sleep's change that are tried, largest first."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,11 @@ class Replayed:
 
 
 def replay(
-    head: Head, trained: HeadState, training: TrainingSummary, config: SleepConfig, generator: np.random.Generator
+    head: Head,
+    trained: HeadState,
+    training: TrainingSummary,
+    config: Simulation,
+    generator: np.random.Generator,
 ) -> Replayed:
     """Sleep: show a copy of the head noise with the mean of its inputs, step by step, and let its weights follow.
 
@@ -67,8 +65,9 @@ def replay(
     # Column-major, so that what an input spike adds is one contiguous row; transposed once for all that follows.
     fell_asleep = trained.with_weights([w.T.contiguous().T for w in trained.weights])
     rule = calibrate(
-        head, fell_asleep, probability, config, n_steps=n_steps, strength=depth, generator=generator, inputs=inputs
-    )
+        head, fell_asleep, probability, config,
+        n_steps=n_steps, strength=depth, generator=generator, inputs=inputs,
+    )  # fmt: skip
     chunks = stimulus_chunks(probability, n_steps=n_steps, generator=generator, patch=config.patch)
     weights, spikes, ups, downs = _simulate_all(fell_asleep, chunks, rule, config)
     if not any(int(c.sum()) for c in spikes[1:]):
@@ -82,7 +81,7 @@ def replay(
         if inputs is None:
             skipped["first_gate"] = "no inputs of the current experience were given"
         else:
-            slept, kept = keep_first(head, trained, slept, inputs)
+            slept, kept = keep_first(head, trained, slept, inputs, config.measuring)
     report = SimulationReport(
         engine="simulated",
         strength=depth,
@@ -102,7 +101,7 @@ def replay(
 
 
 def _simulate_all(
-    state: HeadState, chunks: Iterable[NDArray[np.bool_]], rule: Rule, config: SleepConfig
+    state: HeadState, chunks: Iterable[NDArray[np.bool_]], rule: Rule, config: Simulation
 ) -> tuple[list[Any], list[NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]:
     """Return weights after all chunks of input spikes, spikes per unit of each layer, and counts of updates."""
     weights: list[Any] = [w.numpy() for w in state.weights]
@@ -128,7 +127,9 @@ def _simulate_all(
     return weights, counts, ups, downs
 
 
-def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor) -> tuple[HeadState, float]:
+def keep_first(
+    head: Head, trained: HeadState, slept: HeadState, inputs: Tensor, measuring: Measuring
+) -> tuple[HeadState, float]:
     """Take back part of the first sleep if it would change what was just learnt.
 
     Args:
@@ -136,26 +137,27 @@ def keep_first(head: Head, trained: HeadState, slept: HeadState, inputs: Tensor)
         trained: Before the sleep.
         slept: After it.
         inputs: Current inputs of the head, shape (n, n_0).
+        measuring: `first_kept` and `first_shares`.
 
     Returns:
-        The point on the line from `trained` to `slept` with the largest tried fraction that leaves 99 % of the
+        The point on the line from `trained` to `slept` with the largest tried fraction that leaves enough
         predictions as they were, and that fraction.
     """
     shown = Probe(head, inputs.to(trained.weights[0]))
     wanted = shown.logits(trained).argmax(1)
     line = Line(shown, trained, slept)
-    for fraction in FRACTIONS:
-        if _answers_alike(line, fraction, wanted):
+    for fraction in measuring.first_shares:
+        if _answers_alike(line, fraction, wanted, measuring.first_kept):
             return line.point(fraction), fraction
     return trained, 0.0
 
 
-def _answers_alike(line: Line, position: float, wanted: Tensor) -> bool:
+def _answers_alike(line: Line, position: float, wanted: Tensor, kept: float) -> bool:
     """Whether a state leaves enough predictions as they are wanted; looks no further than it takes to say no."""
     n, wrong = len(wanted), 0
     for start in range(0, n, 128):
         rows = slice(start, start + 128)
         wrong += int((line.logits(position, rows=rows).argmax(1) != wanted[rows]).sum())
-        if (n - wrong) / n < KEPT:
+        if (n - wrong) / n < kept:
             return False
     return True

@@ -14,18 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src_plugin.config.constants import DEFAULT, Constants
 from src_plugin.head.probe import Line, Probe
 from src_plugin.head.state import HeadState
 from src_plugin.night.noise import share_of
-
-SHRINK = 0.6
-"""Factor from one point to the next when balance is looked for from the slept end of the line."""
-
-REFINEMENTS = 4
-"""Points tried between two that have balance between them."""
-
-ROUNDS = 60
-"""Rounds of the fixed point that levels outputs."""
+from src_plugin.waking.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,10 @@ def settle(
     before: HeadState,
     trained: HeadState,
     slept: HeadState,
-    seen: tuple[int, ...],
-    new: tuple[int, ...],
+    classes: Classes,
     expected: float | None = None,
     at_slept: float | None = None,
+    constants: Constants = DEFAULT,
 ) -> Settled:
     """Find the point where noise gives the new classes their share.
 
@@ -84,16 +77,17 @@ def settle(
         before: Parameters before the experience.
         trained: After training, before sleep.
         slept: After sleep.
-        seen: Outputs of all classes seen so far.
-        new: Those new in this experience.
-        expected: Their share; None counts classes.
+        classes: Which are new, and which old.
+        expected: Share of the new ones; None counts classes.
         at_slept: Share at the slept head, where it is known already.
+        constants: `settle_step` and `settle_refinements`.
 
     Returns:
         The settled head. If sleep went too far (new classes win less than their share), the point lies between the
         slept and the trained head; otherwise between the slept head and the one before the experience, where the
         scan comes from the slept end, because near the other one shares can cross by chance.
     """
+    seen, new = classes.seen, classes.new or ()
     expected = len(new) / len(seen) if expected is None else expected
     back = Line(noise, before, slept)
 
@@ -101,7 +95,8 @@ def settle(
         return share_of(line.logits(position), seen=seen, new=new)
 
     def refine(line: Line, low: tuple[float, float], high: tuple[float, float]) -> tuple[float, float]:
-        return _refine(lambda position: share(line, position), low, high, expected, n=len(noise.inputs))
+        tries, n = constants.settle_refinements, len(noise.inputs)
+        return _refine(lambda position: share(line, position), low, high, expected, n=n, tries=tries)
 
     if at_slept is None:
         at_slept = share(back, 1.0)
@@ -111,7 +106,7 @@ def settle(
         return Settled(line.point(position), found, position, "trained")
     scanned = [(1.0, at_slept)]
     while scanned[-1][1] > expected and scanned[-1][0] > 0.02:
-        position = scanned[-1][0] * SHRINK
+        position = scanned[-1][0] * constants.settle_step
         scanned.append((position, share(back, position)))
     if scanned[-1][1] > expected:  # no balance on this line: the most balanced point seen
         position, found = min(scanned, key=lambda point: point[1])
@@ -123,18 +118,24 @@ def settle(
 
 
 def _refine(
-    share: Callable[[float], float], low: tuple[float, float], high: tuple[float, float], expected: float, *, n: int
+    share: Callable[[float], float],
+    low: tuple[float, float],
+    high: tuple[float, float],
+    expected: float,
+    *,
+    n: int,
+    tries: int,
 ) -> tuple[float, float]:
     """Close in on balance between two points (position, share), the first not above it, the second above.
 
-    Stops before REFINEMENTS tries at a point that no other share of `n` vectors could be nearer to balance than.
+    Stops before its last try at a point that no other share of `n` vectors could be nearer to balance than.
 
     Returns:
         The most balanced point tried, its position and its share. Tries lie where the straight line between both shares
         crosses, but no nearer than a tenth of the gap to either end, so that the gap always closes.
     """
     tried = [low]
-    for _ in range(REFINEMENTS):
+    for _ in range(tries):
         if abs(tried[-1][1] - expected) < 0.5 / n:
             break
         gap = high[1] - low[1]
@@ -164,17 +165,21 @@ class Levelled:
 
 
 def level(
-    noise: Sequence[Probe], state: HeadState, *, seen: tuple[int, ...], prior: Sequence[float] | None = None
+    noise: Sequence[Probe],
+    state: HeadState,
+    *,
+    seen: tuple[int, ...],
+    prior: Sequence[float] | None = None,
+    constants: Constants = DEFAULT,
 ) -> Levelled:
     """Bring the outputs of the seen classes nearer to equal spread, and offset them until each wins its share.
-
-    Gains go half of the way, in logarithms: whole, they undo what a class with clearer features earned.
 
     Args:
         noise: The head, and noise to show it, in one part or in several.
         state: Its parameters.
         seen: Outputs of the classes seen so far; other outputs are not touched.
         prior: The share that each of them is to win, in that order, of sum 1; None gives all the same.
+        constants: `level_gain` and `level_rounds`.
 
     Returns:
         The levelled parameters, gains, offsets and shares. Outputs that noise cannot tell apart are left alone.
@@ -189,11 +194,12 @@ def level(
     if float(outputs.std()) == 0.0 or energy == 0.0:
         return Levelled(state, gains, offsets, _shares(outputs))
     spread = outputs.std(dim=0)
-    gains = torch.where(spread > 0, (spread.mean() / spread).sqrt(), gains)
+    gains = torch.where(spread > 0, (spread.mean() / spread) ** constants.level_gain, gains)
     outputs = gains * outputs
     width = float(outputs.std())
     wanted = torch.tensor(prior or [1 / len(rows)] * len(rows), dtype=torch.float64, device=outputs.device)
-    offsets = _even_out(outputs.double() * (10.0 / width), wanted).to(outputs.dtype) * (width / 10.0)
+    even = _even_out(outputs.double() * (10.0 / width), wanted, rounds=constants.level_rounds)
+    offsets = even.to(outputs.dtype) * (width / 10.0)
     levelled = weight.clone()
     levelled[rows] = gains[:, None] * weight[rows] + offsets[:, None] * mean_hidden / energy
     if bias is not None:
@@ -204,7 +210,7 @@ def level(
     return Levelled(state, gains, offsets, _shares(outputs))
 
 
-def _even_out(outputs: Tensor, prior: Tensor) -> Tensor:
+def _even_out(outputs: Tensor, prior: Tensor, *, rounds: int) -> Tensor:
     """Return offsets, of mean 0, under which columns of outputs, shape (n, k), get their prior shares of a softmax.
 
     In float64: with e = exp(outputs) the softmax under offsets o is e * exp(o) / sum(e * exp(o)), so that a round costs
@@ -213,7 +219,7 @@ def _even_out(outputs: Tensor, prior: Tensor) -> Tensor:
     n, k = outputs.shape
     heights = (outputs - outputs.amax(1, keepdim=True)).exp()
     offsets = outputs.new_zeros(k)
-    for t in range(ROUNDS):
+    for t in range(rounds):
         lift = offsets.exp()
         share = lift * (heights.T @ (1.0 / (heights @ lift))) / n
         offsets -= 5.0 * 0.9**t * (share / prior - 1.0).clamp(-1.0, 1.0)

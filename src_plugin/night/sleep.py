@@ -144,13 +144,17 @@ def sleep_head(
     """
     started = time.perf_counter()
     told = SleepReport(
-        "awake", "zero steps", list(head.names), list(head.sizes), backbone_trained=training.backbone_trained
+        "awake",
+        config.why_off(training.index) or "",
+        list(head.names),
+        list(head.sizes),
+        backbone_trained=training.backbone_trained,
     )
-    if config.steps_at(training.index) == 0:
+    if told.reason:
         return told
     evening = _evening(head, training, config, generator)
     plan = plan_night(config, training, n_layers=len(head.layers), balance=evening.balance)
-    judge = Judge.of(head, evening.trained, training) if plan.is_judged else None
+    judge = Judge.of(head, evening.trained, training, config.constants) if plan.is_judged else None
     skipped = {"layers below": head.frozen_below} if head.frozen_below else {}
     if evening.noise is not None and (training.inputs is None or len(training.inputs) < 2):
         skipped["correlated noise"] = "no inputs of the current experience were given"
@@ -228,7 +232,13 @@ def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, flo
     head, trained, training = evening.head, evening.trained, evening.training
     if evening.config.noise == "gaussian":
         lowest = lowest_input(training.lowest, training.mean, training.inputs)
-        drawn = draw_noise(training.mean, generator=generator, inputs=training.inputs, lowest=lowest)
+        drawn = draw_noise(
+            training.mean,
+            generator=generator,
+            inputs=training.inputs,
+            lowest=lowest,
+            constants=evening.config.constants,
+        )
         return drawn.to(trained.weights[0]), None
     from src_plugin.night.binary_noise import draw_binary_noise, how_many  # here, because the default does without
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import ClosedForm, Simulation, SleepConfig, by_depth
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.night import settle as settling
-from src_plugin.night.closed_form import DEPTH, inhibit
+from src_plugin.night.closed_form import inhibit
 from src_plugin.night.noise import share_of
 from src_plugin.night.plan import Stages
 from src_plugin.report import BalanceReport, ClosedFormReport, LevelReport, SettleReport, SimulationReport, SleepReport
@@ -94,16 +94,16 @@ def pass_night(
 def _sleep(
     evening: Evening, generator: np.random.Generator
 ) -> tuple[HeadState, ClosedFormReport | SimulationReport, dict[str, str]]:
-    head, state, training, config = evening.head, evening.trained, evening.training, evening.config
-    if config.engine == "simulated":
+    head, state, training, how = evening.head, evening.trained, evening.training, evening.config.sleep
+    if isinstance(how, Simulation):
         from src_plugin.night.replay import replay  # here, because it imports Numba
 
-        slept = replay(head, state, training, config, generator)
+        slept = replay(head, state, training, how, generator)
         return slept.state, slept.report, slept.skipped
-    depth = DEPTH if config.depth is None else config.depth
-    removal = [depth * share for share in by_depth(config.depression, len(head.layers))]
+    assert isinstance(how, ClosedForm)  # by the plan
+    removal = [how.depth * share for share in by_depth(how.depression, len(head.layers))]
     inhibited = inhibit(state, torch.from_numpy(training.mean).to(state.weights[0]), removal, head.next_input)
-    report = ClosedFormReport("closed_form", depth, inhibited.fractions, inhibited.answers)
+    report = ClosedFormReport("closed_form", how.depth, inhibited.fractions, inhibited.answers)
     if any(inhibited.fractions):
         return inhibited.state, report, {}
     return state, report, {"replay": NOTHING_EXCITED if any(removal) else "its depression is 0"}
@@ -116,11 +116,11 @@ def _settle(
     assert before is not None
     assert evening.noise is not None
     assert balance is not None  # by the plan
-    noise, seen, new = evening.noise[0], classes.seen, classes.new or ()
+    noise = evening.noise[0]
     start, lost = settling.align(before, trained)
     settled = settling.settle(
-        noise, before=start, trained=trained, slept=slept, seen=seen, new=new,
-        expected=balance.expected_share, at_slept=balance.share_slept,
+        noise, before=start, trained=trained, slept=slept, classes=classes,
+        expected=balance.expected_share, at_slept=balance.share_slept, constants=evening.config.constants,
     )  # fmt: skip
     report = SettleReport(settled.share, settled.position, settled.other_end)
     why = f"{lost} weights have no counterpart before the experience"
@@ -130,6 +130,8 @@ def _settle(
 def _level(evening: Evening, settled: HeadState) -> tuple[HeadState, LevelReport]:
     assert evening.noise is not None  # by the plan
     classes = evening.training.classes
-    levelled = settling.level(evening.noise, settled, seen=classes.seen, prior=evening.prior)
+    levelled = settling.level(
+        evening.noise, settled, seen=classes.seen, prior=evening.prior, constants=evening.config.constants
+    )
     share = classes.share_of_new(levelled.shares.tolist())
     return levelled.state, LevelReport(levelled.gains.tolist(), levelled.offsets.tolist(), share)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from src_plugin.config import SleepConfig
+from src_plugin.config.engines import Simulation
 from src_plugin.errors import ConfigError
 
 CHUNK = 4096
@@ -33,7 +33,7 @@ def as_generator(seed: int | np.random.Generator | torch.Generator | None) -> np
     return np.random.default_rng(seed)
 
 
-def spike_probability(mean_input: NDArray[np.floating], config: SleepConfig) -> NDArray[np.float64]:
+def spike_probability(mean_input: NDArray[np.floating], config: Simulation) -> NDArray[np.float64]:
     """Return the probability that each input spikes in a step, before any patch.
 
     Args:

@@ -26,8 +26,8 @@ def stay_awake(
         warn: Warns of a head for each task.
         has_task_heads: Whether the model is known to have one.
     """
-    if config.steps_at(index) == 0:
-        reason = "zero steps"
+    if (off := config.why_off(index)) is not None:
+        reason = off
     elif has_task_heads or waking.has_other_end:
         warn("task heads", task_heads_message(model))
         reason = ONE_HEAD_PER_TASK

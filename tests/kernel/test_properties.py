@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from nets import NETS
-from src_plugin.config import SleepConfig
+from src_plugin.config import Simulation
 from src_plugin.errors import ConfigError, ShapeError, WeightsError
 from src_plugin.kernel import BACKENDS, event, firing, load, simulate
 from src_plugin.night import calibrate as calibration
@@ -246,7 +246,7 @@ def test_what_is_loaded_beforehand_is_all_that_a_sleep_in_float32_needs():
     assert all(loaded)
     w = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
     calibration.measure_thresholds(
-        [w], np.full(6, 0.3), scales=[1.0], rates=[0.1], config=SleepConfig(), generator=np.random.default_rng(0)
+        [w], np.full(6, 0.3), scales=[1.0], rates=[0.1], config=Simulation(), generator=np.random.default_rng(0)
     )
     run(NETS["one layer"], weights=NETS["one layer"].weights(np.float32))
     assert compiled() == loaded

@@ -8,8 +8,7 @@ from torch import nn
 
 from models import mlp
 from places import GOLDEN
-from sleep_samples import simulated
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import Simulation, SleepConfig, by_depth
 from src_plugin.errors import ConfigError, WeightsError
 from src_plugin.head.find import find_head
 from src_plugin.kernel import simulate
@@ -95,7 +94,7 @@ class Golden:
             dec=float(g["dec"]),
             gate_width=float(g["gate_width"]),
             decay=float(g["decay"]),
-        )
+        ).simulation
 
     def rule(self, data=None):
         return calibrate(
@@ -159,7 +158,7 @@ def test_the_whole_chain_from_data_to_slept_weights_is_the_recorded_one(golden):
 
 
 def test_data_based_gains_need_data():
-    config = simulated(normalise=True)
+    config = Simulation(normalise=True)
     for inputs in (None, torch.zeros(0, 6)):
         with pytest.raises(ConfigError, match=r"normalise=True.*sleep\(\.\.\., inputs=x\)"):
             calibrated(mlp(6, 4), config, inputs=inputs)
@@ -171,18 +170,18 @@ def test_a_dead_layer_is_refused_when_gains_are_measured():
         model[0].weight.abs_().neg_()
         model[0].bias.fill_(-1.0)
     with pytest.raises(WeightsError, match="layer 0 of the head has no positive weight and no positive activation"):
-        calibrated(model, simulated(normalise=True), inputs=torch.ones(3, 6))
+        calibrated(model, Simulation(normalise=True), inputs=torch.ones(3, 6))
 
 
 def test_gains_do_not_depend_on_the_type_of_the_data():
     model, x = mlp(6, 5, 4), torch.randint(0, 255, (20, 6), generator=torch.Generator().manual_seed(0))
-    config = simulated(normalise=True, thresholds=(1.0, 1.0))
+    config = Simulation(normalise=True, thresholds=(1.0, 1.0))
     scales = calibrated(model, config, inputs=x.float()).scales
     assert_allclose(calibrated(model, config, inputs=x.to(torch.uint8)).scales, scales, rtol=1e-5)
 
 
 def test_without_normalise_every_layer_has_the_common_gain():
-    assert calibrated(mlp(6, 5, 4), simulated(gain=2.5)).scales == (2.5, 2.5)
+    assert calibrated(mlp(6, 5, 4), Simulation(gain=2.5)).scales == (2.5, 2.5)
 
 
 # -- thresholds --------------------------------------------------------------------------------------------------------
@@ -202,7 +201,7 @@ TARGETS = {
     ids=TARGETS,
 )
 def test_measured_thresholds_make_layers_fire_at_their_target_rates(changes):
-    config = simulated(target_rates=RATES, **changes)
+    config = Simulation(target_rates=RATES, **changes)
     weights = [p.detach().double().numpy() for p in mlp(64, 50, 40, 30, bias=False).parameters()]
     p = np.full(64, 0.3)
     scales = (1.0, 0.5, 2.0)
@@ -251,7 +250,7 @@ def measure_slowly(weights, probability, *, scales, rates, config, generator):
 def test_measured_thresholds_are_those_of_a_plain_loop(changes, dtype, rtol):
     weights = [p.detach().numpy() for p in mlp(16, 9, 1, 5, bias=False, dtype=dtype).parameters()]
     weights[2][0] = -1.0  # a unit that nothing excites
-    settings = {"scales": (1.0, 0.5, 2.0), "rates": RATES, "config": simulated(**changes)}
+    settings = {"scales": (1.0, 0.5, 2.0), "rates": RATES, "config": Simulation(**changes)}
     thresholds = measure_thresholds(weights, np.full(16, 0.3), **settings, generator=rng(3))
     assert_allclose(thresholds, measure_slowly(weights, np.full(16, 0.3), **settings, generator=rng(3)), rtol=rtol)
 
@@ -276,7 +275,7 @@ def test_a_unit_fires_at_its_threshold_and_begins_again_at_rest():
 def test_thresholds_of_a_layer_that_nothing_excites_let_it_stay_silent():
     weights = [np.full((3, 5), -1.0), np.ones((2, 3))]
     thresholds = measure_thresholds(
-        weights, np.full(5, 0.5), scales=(1.0, 1.0), rates=(0.02, 0.02), config=simulated(), generator=rng()
+        weights, np.full(5, 0.5), scales=(1.0, 1.0), rates=(0.02, 0.02), config=Simulation(), generator=rng()
     )
     assert all(t > 0 for t in thresholds)
     trace = simulate(weights, np.ones((10, 5), dtype=bool), scales=(1, 1), thresholds=thresholds, inc=0, dec=0)
@@ -288,7 +287,7 @@ def test_given_thresholds_are_used_as_they_are_and_draw_no_noise():
     state = generator.bit_generator.state
     head = find_head(mlp(6, 5, 4), torch.ones(1, 6))
     rule = calibrate(
-        head, head.read(), np.ones(6), simulated(thresholds=(0.0, 7.0)), n_steps=9, strength=1.0, generator=generator
+        head, head.read(), np.ones(6), Simulation(thresholds=(0.0, 7.0)), n_steps=9, strength=1.0, generator=generator
     )
     assert rule.thresholds == (0.0, 7.0)
     assert generator.bit_generator.state == state
@@ -302,7 +301,7 @@ def test_measured_steps_follow_the_spread_of_the_weights():
     model = mlp(2, 2, bias=False)
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[0.5, -0.5], [-0.5, 0.5]]))
-    config = simulated(
+    config = Simulation(
         thresholds=(1.0,), target_rates=(0.5, 0.5, 0.02), depression=(9, 9, 0.4), potentiation=(9, 9, 0.1)
     )
     rule = calibrated(model, config, n_steps=100, strength=2.0)
@@ -311,7 +310,7 @@ def test_measured_steps_follow_the_spread_of_the_weights():
 
 
 def test_given_steps_are_used_as_they_are_whatever_the_strength():
-    rule = calibrated(mlp(6, 5, 4), simulated(inc=0.1, dec=(0.2, 0.3)), strength=0.01)
+    rule = calibrated(mlp(6, 5, 4), Simulation(inc=0.1, dec=(0.2, 0.3)), strength=0.01)
     assert rule.inc == (0.1, 0.1)
     assert rule.dec == (0.2, 0.3)
 
@@ -326,7 +325,7 @@ def test_a_head_of_one_layer_is_an_output_layer_and_longer_ones_repeat_the_middl
 @pytest.mark.parametrize("numbers", [(1.0,), (1.0, 2.0, 3.0)])
 def test_numbers_that_are_not_one_per_layer_are_refused(name, numbers):
     with pytest.raises(ConfigError, match=f"{name} has {len(numbers)} numbers, but the head has 2 layers; .*or None"):
-        calibrated(mlp(6, 5, 4), simulated(**{name: numbers}))
+        calibrated(mlp(6, 5, 4), Simulation(**{name: numbers}))
 
 
 def test_one_number_stands_for_all_layers():

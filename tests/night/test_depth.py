@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from sleep_samples import MEAN, QUICK, simulated, trained
-from src_plugin.config import SleepConfig
-from src_plugin.night.calibrate import DEEPEST, PER_VARIATION, UNMEASURED, measured_depth, variation
-from src_plugin.night.closed_form import DEPTH
+from src_plugin.config import ClosedForm, Measuring, SleepConfig
+from src_plugin.night.calibrate import measured_depth, variation
 from src_plugin.night.sleep import sleep
+
+USUAL = Measuring()
+DEEPEST, PER_VARIATION, UNMEASURED = USUAL.depth_most, USUAL.depth_per_variation, USUAL.depth_unmeasured
+DEPTH = ClosedForm().depth
 
 HALF = np.array([0.5, 0.5])
 
@@ -89,7 +92,7 @@ def test_a_sleep_in_closed_form_measures_no_depth():
 
 def test_a_sleep_in_closed_form_takes_depth_times_depression():
     whole, twice, other = (
-        depth_of(SleepConfig(depth=depth, depression=depression), INPUTS)
+        depth_of(SleepConfig.preset("auto", depth=depth, depression=depression), INPUTS)
         for depth, depression in ((0.2, (0.4, 0.2, 0.1)), (0.4, (0.2, 0.1, 0.05)), (0.4, (0.4, 0.2, 0.1)))
     )
     assert (whole.strength, twice.strength) == (0.2, 0.4)

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from src_plugin.config import Measuring
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
-from src_plugin.night.replay import FRACTIONS, keep_first
+from src_plugin.night.replay import keep_first
+
+FRACTIONS = Measuring().first_shares
 
 
 def head_and_state(weight):
@@ -29,7 +32,7 @@ def flipping(share, at):
 
 def test_a_first_sleep_that_changes_no_prediction_is_kept_whole():
     head, trained, slept, inputs = flipping(0.0, at=0.5)
-    state, fraction = keep_first(head, trained, slept, inputs)
+    state, fraction = keep_first(head, trained, slept, inputs, Measuring())
     assert fraction == 1.0
     assert torch.equal(state.weights[0], slept.weights[0])
 
@@ -39,14 +42,14 @@ def test_a_first_sleep_that_changes_no_prediction_is_kept_whole():
 def test_of_a_first_sleep_the_largest_harmless_part_is_kept(share, kept, times):
     # Fractions 1 and 0.8 are past 0.65, where the predictions flip; 0.6 is not.
     head, trained, slept, inputs = flipping(share, at=0.65)
-    state, fraction = keep_first(head, trained, slept, inputs.repeat_interleave(times, dim=0))
+    state, fraction = keep_first(head, trained, slept, inputs.repeat_interleave(times, dim=0), Measuring())
     assert fraction == kept
     assert torch.equal(state.weights[0], trained.towards(slept, kept).weights[0])
 
 
 def test_a_first_sleep_of_which_any_part_harms_is_taken_back():
     head, trained, slept, inputs = flipping(0.5, at=0.01)
-    state, fraction = keep_first(head, trained, slept, inputs)
+    state, fraction = keep_first(head, trained, slept, inputs, Measuring())
     assert fraction == 0.0
     assert torch.equal(state.weights[0], trained.weights[0])
 

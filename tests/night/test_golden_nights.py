@@ -27,7 +27,7 @@ HEADS = {
     "three layers": ((20, 24, 16, 6), True),
     "one layer": ((20, 6), True),
 }
-simulated = partial(SleepConfig, engine="simulated", steps=200)
+simulated = partial(SleepConfig.preset, "simulated", steps=200)
 
 
 def inputs_of(classes, n, *, seed):
@@ -92,18 +92,22 @@ NIGHTS = {
     # what is done: the config, what is told otherwise, and how the head is made
     "default": (SleepConfig(), {}, {}),
     "src_only": (SleepConfig.preset("src_only", steps=200), {}, {}),
-    "settle and level": (SleepConfig(replay=False), {}, {}),
+    "settle and level": (SleepConfig.preset("auto", replay=False), {}, {}),
     "simulated": (simulated(), {}, {}),
     "before": (simulated(input_share=1.0, noise="binary", prior="equal"), {}, {}),
     "default, first": (SleepConfig(), {"new_classes": OLD, "old_classes": ()}, {}),
     "simulated, first": (simulated(inc=0.3, dec=0.0), {"new_classes": OLD, "old_classes": ()}, {}),
     "default, new rows without a past": (SleepConfig(), {}, {"has_past": False}),
-    "hidden gate off": (SleepConfig(hidden_gate=False), {}, {}),
-    "too deep": (SleepConfig(depth=8.0, hidden_gate=False), {}, {"steps": 12}),
+    "hidden gate off": (SleepConfig.preset("auto", hidden_gate=False), {}, {}),
+    "too deep": (SleepConfig.preset("auto", depth=8.0, hidden_gate=False), {}, {"steps": 12}),
     "balanced": (SleepConfig(), JUDGED, {"steps": 3}),
     "default, judged": (SleepConfig(), JUDGED, {}),
     "too deep, judged": (simulated(inc=0.3, dec=0.0, settle=False), JUDGED, {"steps": 16}),
-    "memorised, judged": (SleepConfig(depth=1.0, settle=False), {**JUDGED, "recall": 0.97}, {"steps": 20}),
+    "memorised, judged": (
+        SleepConfig.preset("auto", depth=1.0, settle=False),
+        {**JUDGED, "recall": 0.97},
+        {"steps": 20},
+    ),
     "simulated, judged": (simulated(), JUDGED, {}),
     "many inputs, uneven": (SleepConfig(), {"inputs": MANY, "mean_input": UNEVEN_MEAN}, {}),
 }

@@ -7,15 +7,17 @@ from torch import nn
 
 from models import changed, copies
 from sleep_samples import CURRENT, MEAN, NEW, OLD, QUICK, night, trained
-from src_plugin.config import SleepConfig
+from src_plugin.config import Constants, SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
-from src_plugin.night.judge import GAIN, by_class, must_rise
+from src_plugin.night.judge import by_class, must_rise
 from src_plugin.night.sleep import sleep
 from src_plugin.report import JudgeReport, SleepReport, Verdict
 from src_plugin.waking.samples import count_exemplars, fingerprints, merge_repeated
+
+GAIN = Constants().judge_gain
 
 EYE = torch.eye(3, dtype=torch.float64)
 
@@ -159,20 +161,21 @@ LEVELS = {"replay": False, "settle": False}
 
 def levelled(model, before):
     """A trained head, its weights before, and samples of which all are right once its outputs are levelled."""
-    night(model, before, SleepConfig(steps=120, balance_gate=False, **LEVELS))
+    night(model, before, SleepConfig.preset("auto", balance_gate=False, **LEVELS))
     return copies(model), (CURRENT, answers_of(model))
 
 
-def test_if_the_whole_night_is_not_kept_outputs_are_levelled_if_that_helps(monkeypatch):
-    monkeypatch.setattr("src_plugin.night.judge.GAIN", 2.0)
+def test_if_the_whole_night_is_not_kept_outputs_are_levelled_if_that_helps():
+    strict = Constants(judge_gain=2.0)
     wanted, samples = levelled(*trained())
     model, before = trained()
-    report = night(model, before, recall=0.2, samples=samples)
+    report = night(model, before, SleepConfig(constants=strict), recall=0.2, samples=samples)
     assert report.decision == "slept"
     assert report.skipped == dict.fromkeys(("replay", "settle"), "too few samples were right after it")
     assert (report.engine, report.settled_at, report.must_rise) == (None, None, 0.0)
     assert changed(model, wanted) == []
-    assert night(*trained(), SleepConfig(steps=120, level=False), recall=0.2, samples=samples).decision == "awake"
+    config = SleepConfig(level=False, constants=strict)
+    assert night(*trained(), config, recall=0.2, samples=samples).decision == "awake"
 
 
 def balanced():
@@ -203,14 +206,14 @@ def test_a_balanced_network_that_rehearses_levels_only_and_only_if_that_helps():
 
 def test_a_high_recall_forbids_only_what_cannot_be_judged():
     plain = trained()
-    night(*plain, recall=0.9, config=SleepConfig(steps=120, rehearsal_gate=False))
+    night(*plain, recall=0.9, config=SleepConfig.preset("auto", rehearsal_gate=False))
     samples = (CURRENT, answers_of(plain[0]))
     assert night(*trained(), recall=0.9).decision == "awake"
     assert night(*trained(), recall=0.9, samples=samples).decision == "slept"
 
 
 UNJUDGED = {
-    "the gate is off": {"config": SleepConfig(steps=120, rehearsal_gate=False), "recall": 0.2},
+    "the gate is off": {"config": SleepConfig.preset("auto", rehearsal_gate=False), "recall": 0.2},
     "pure SRC": {"config": SleepConfig.preset("src_only", steps=120), "recall": 0.2},
     "the first sleep": {"new_classes": OLD + NEW, "old_classes": (), "recall": 0.2},
 }

@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from models import global_states
+from src_plugin.config import Constants
 from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import HeadState
-from src_plugin.night.noise import BELOW, N_INPUTS, N_NOISE, SPREAD, draw_noise, share_of
+from src_plugin.night.noise import draw_noise, share_of
+
+USUAL = Constants()
+N_NOISE, N_INPUTS, SPREAD, BELOW = USUAL.noise_vectors, USUAL.noise_inputs, USUAL.noise_spread, USUAL.noise_below
 
 MANY = 40_000
 

@@ -7,10 +7,12 @@ import torch
 
 from src_plugin.config import SleepConfig
 from src_plugin.head.state import HeadState
-from src_plugin.night.plan import RECALLED, Plan, Stages, plan_night
+from src_plugin.night.plan import Plan, Stages, plan_night
 from src_plugin.report import BalanceReport
 from src_plugin.waking.classes import Classes
 from src_plugin.waking.summary import TrainingSummary
+
+RECALLED = SleepConfig().constants.recalled
 
 ON, PURE = SleepConfig(), SleepConfig.preset("src_only")
 CLASSES = Classes(new=(2, 3), old=(0, 1))
@@ -50,10 +52,10 @@ PLANS = {
     "old and new classes": ({}, CROWD, [Stages()], None, False),
     "a head of one layer": ({"n_layers": 1}, ONE_LAYER, [levelling(ONE_LAYER)], None, False),
     "one layer, gate off": (
-        {"n_layers": 1, "config": SleepConfig(hidden_gate=False)}, CROWD, [Stages()], None, False,
+        {"n_layers": 1, "config": SleepConfig.preset("auto", hidden_gate=False)}, CROWD, [Stages()], None, False,
     ),
     "one layer, no sleep": (
-        {"n_layers": 1, "config": SleepConfig(replay=False)}, CROWD, [Stages(OFF)], None, False,
+        {"n_layers": 1, "config": SleepConfig.preset("auto", replay=False)}, CROWD, [Stages(OFF)], None, False,
     ),
     "one layer, no levelling": (
         {"n_layers": 1, "config": SleepConfig(level=False)}, CROWD, [Stages(level=OFF)], None, False,
@@ -62,14 +64,14 @@ PLANS = {
         {"before": None}, CROWD, [Stages(settle="the weights before the experience were not given")],
         None, False,
     ),
-    "no depth": ({"config": SleepConfig(depth=0.0)}, CROWD, [Stages("its depth is 0")], None, False),
+    "no depth": ({"config": SleepConfig.preset("auto", depth=0.0)}, CROWD, [Stages("its depth is 0")], None, False),
     "no depth, but given steps": (
-        {"config": SleepConfig(depth=0.0, inc=0.1, dec=0.1, engine="simulated")}, CROWD, [Stages()],
+        {"config": SleepConfig.preset("auto", depth=0.0, inc=0.1, dec=0.1, engine="simulated")}, CROWD, [Stages()],
         None, False,
     ),
     "protected": ({"protector": "OWMPlugin"}, OWM, [Stages(GATE)], None, False),
     "protected, gate off": (
-        {"protector": "OWMPlugin", "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()],
+        {"protector": "OWMPlugin", "config": SleepConfig.preset("auto", rehearsal_gate=False)}, CROWD, [Stages()],
         None, False,
     ),
     "judged": (JUDGED, CROWD, [Stages(), levelling(AGAIN)], "rehearsal_gate", True),
@@ -84,11 +86,11 @@ PLANS = {
         {**JUDGED, "config": SleepConfig(level=False)}, CROWD, [Stages(level=OFF)], "rehearsal_gate", True,
     ),
     "judged, levelling alone": (
-        {**JUDGED, "config": SleepConfig(replay=False, settle=False)}, CROWD,
+        {**JUDGED, "config": SleepConfig.preset("auto", replay=False, settle=False)}, CROWD,
         [Stages(OFF, OFF, levels_only=True)], "rehearsal_gate", True,
     ),
     "judging switched off": (
-        {**JUDGED, "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()], None, False,
+        {**JUDGED, "config": SleepConfig.preset("auto", rehearsal_gate=False)}, CROWD, [Stages()], None, False,
     ),
     "recalled": (
         {"classes": {"recall": 0.9}}, "rehearsal works: 90% of rehearsed samples are recalled", [],
@@ -100,12 +102,12 @@ PLANS = {
     ),
     "not recalled": ({"classes": {"recall": RECALLED}}, CROWD, [Stages()], None, False),
     "recalled, gate off": (
-        {"classes": {"recall": 0.9}, "config": SleepConfig(rehearsal_gate=False)}, CROWD, [Stages()],
+        {"classes": {"recall": 0.9}, "config": SleepConfig.preset("auto", rehearsal_gate=False)}, CROWD, [Stages()],
         None, False,
     ),
     "balanced": (EVENLY, BALANCED, [], "balance_gate", False),
     "balanced, gate off": (
-        {**EVENLY, "config": SleepConfig(balance_gate=False)}, CROWD, [Stages()], None, False,
+        {**EVENLY, "config": SleepConfig.preset("auto", balance_gate=False)}, CROWD, [Stages()], None, False,
     ),
     "balanced, judged": ({**EVENLY, **JUDGED}, BALANCED, [levelling(EVEN)], "balance_gate", True),
     "balanced, judged, one layer": (
@@ -116,7 +118,7 @@ PLANS = {
     ),
     "no new classes": ({"classes": {"new": ()}}, "no new classes in this experience", [], "new_classes_gate", False),
     "no new classes, gate off": (
-        {"classes": {"new": ()}, "config": SleepConfig(new_classes_gate=False)},
+        {"classes": {"new": ()}, "config": SleepConfig.preset("auto", new_classes_gate=False)},
         "the classes of this experience crowd out others", [Stages(None, NO_OLD, NO_OLD)], None, False,
     ),
     "the first classes": (
@@ -128,7 +130,7 @@ PLANS = {
         [Stages(None, NO_OLD, NO_OLD)], None, False,
     ),
     "the first classes, no sleep": (
-        {"classes": Classes(new=(0, 1)), "config": SleepConfig(replay=False)},
+        {"classes": Classes(new=(0, 1)), "config": SleepConfig.preset("auto", replay=False)},
         "without the sleep itself nothing is left to do: there are no earlier classes (old_classes)", [], None, False,
     ),
     "the first classes, one layer": (

@@ -12,6 +12,7 @@ from src_plugin.head.state import HeadState
 from src_plugin.night import settle as settling
 from src_plugin.night.noise import share_of
 from src_plugin.night.settle import align, level, settle
+from src_plugin.waking.classes import Classes
 
 N = 101
 ONE_EACH = torch.eye(
@@ -30,7 +31,7 @@ SPREAD = torch.linspace(0.5, 1.5, N)
 
 
 def settled(**states):
-    return settle(Probe(HEAD, ONE_EACH), seen=(0, 1), new=(1,), **states)
+    return settle(Probe(HEAD, ONE_EACH), classes=Classes(new=(1,), old=(0,)), **states)
 
 
 # -- settling ----------------------------------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ def test_no_point_is_tried_after_one_that_none_could_be_nearer_to_balance_than()
     # Shares of 100 inputs are whole hundredths: a third cannot be met better than by 0.33, which is the second try.
     shares = iter([0.4, 0.33, 0.1])
     tried = []
-    found = settling._refine(lambda at: tried.append(at) or next(shares), (0.0, 0.2), (1.0, 0.6), 1 / 3, n=100)
+    found = settling._refine(lambda at: tried.append(at) or next(shares), (0.0, 0.2), (1.0, 0.6), 1 / 3, n=100, tries=4)
     assert found[1] == 0.33
     assert len(tried) == 2
 
@@ -84,7 +85,7 @@ def test_a_sleep_that_balanced_everything_by_itself_is_left_as_it_is():
     # 50 of 100 noise vectors each: the share is exactly what is expected.
     slept = line(torch.cat([torch.ones(50), -torch.ones(N - 50)]))
     even = Probe(HEAD, ONE_EACH[:100])
-    found = settle(even, before=ALL_OLD, trained=line(SPREAD), slept=slept, seen=(0, 1), new=(1,))
+    found = settle(even, before=ALL_OLD, trained=line(SPREAD), slept=slept, classes=Classes(new=(1,), old=(0,)))
     assert (found.position, found.share) == (1.0, 0.5)
     assert same_bits(found.state.weights[0], slept.weights[0])
 
@@ -113,7 +114,7 @@ def test_of_ten_vectors_a_share_within_a_twentieth_is_near_enough(expected, trie
         tried.append(position)
         return 0.4
 
-    settling._refine(share, (0.0, 0.2), (1.0, 0.6), expected, n=10)
+    settling._refine(share, (0.0, 0.2), (1.0, 0.6), expected, n=10, tries=4)
     assert len(tried) == tries
 
 
@@ -134,7 +135,7 @@ def test_biases_settle_with_the_weights():
     before = HeadState(ALL_OLD.weights, (torch.zeros(2, dtype=torch.float64),))
     slept = HeadState(line(SPREAD).weights, (bias,))
     noise = Probe(head, ONE_EACH)
-    found = settle(noise, before=before, trained=slept, slept=slept, seen=(0, 1), new=(1,))
+    found = settle(noise, before=before, trained=slept, slept=slept, classes=Classes(new=(1,), old=(0,)))
     torch.testing.assert_close(found.state.biases[0], found.position * bias)
 
 

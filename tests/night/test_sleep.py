@@ -8,7 +8,7 @@ import torch
 
 from models import changed, copies
 from sleep_samples import MEAN, PURE, QUICK, SIMULATED, SIZES, night, trained
-from src_plugin.config import SleepConfig
+from src_plugin.config import ClosedForm, SleepConfig
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.find import find_head
 from src_plugin.night.closed_form import inhibit
@@ -29,7 +29,7 @@ def test_a_night_with_earlier_classes_goes_through_all_stages(config):
     report = night(model, before, config)
     assert report.decision == "slept"
     assert report.skipped == {}
-    assert report.engine == config.engine
+    assert report.engine == config.to_dict()["engine"]
     assert report.steps == (120 if config.simulates else 0)
     assert report.share_trained > report.expected_share == 0.5
     assert report.share_settled == pytest.approx(0.5, abs=0.02)
@@ -55,7 +55,7 @@ def test_the_report_counts_the_spikes_of_every_layer():
 def test_the_report_of_a_sleep_in_closed_form_says_what_was_taken_of_which_answers():
     model, _ = trained()
     state, mean = find_head(model, head="").read(), torch.from_numpy(MEAN).float()
-    taken = inhibit(state, mean, [0.25 * share for share in SleepConfig().depression])
+    taken = inhibit(state, mean, [0.25 * share for share in ClosedForm().depression])
     report = night(model)
     assert all(0 < fraction < 1 for fraction in report.fractions)
     assert (report.fractions, report.answers) == (taken.fractions, taken.answers)
@@ -76,7 +76,7 @@ def test_the_report_measures_the_change_of_the_weights():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"config": SleepConfig(steps=0)}, {"recall": 1.0}], ids=["slept", "no", "gate"]
+    "arguments", [{}, {"config": SleepConfig.preset("auto", steps=0)}, {"recall": 1.0}], ids=["slept", "no", "gate"]
 )
 def test_the_report_goes_through_json_unharmed(arguments):
     report = night(*trained(), **arguments)

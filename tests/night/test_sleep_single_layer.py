@@ -53,7 +53,7 @@ def test_it_is_levelled_and_neither_replayed_nor_settled():
 def test_it_is_what_levelling_alone_makes_of_it():
     (layer, before), (other, _) = trained(), trained()
     night(layer, before)
-    night(other, before, SleepConfig(replay=False, settle=False))
+    night(other, before, SleepConfig.preset("auto", replay=False, settle=False))
     assert torch.equal(layer.weight, other.weight)
 
 
@@ -84,10 +84,10 @@ def test_without_classes_it_says_which_argument_is_missing(name, why):
 
 
 ASKED = {
-    "gate off": SleepConfig(hidden_gate=False),
+    "gate off": SleepConfig.preset("auto", hidden_gate=False),
     "no levelling": SleepConfig(level=False),
-    "gate off, simulated": SleepConfig(engine="simulated", hidden_gate=False),
-    "no levelling, simulated": SleepConfig(engine="simulated", level=False),
+    "gate off, simulated": SleepConfig.preset("auto", engine="simulated", hidden_gate=False),
+    "no levelling, simulated": SleepConfig.preset("auto", engine="simulated", level=False),
     "pure": SleepConfig.preset("src_only"),
 }
 
@@ -95,7 +95,7 @@ ASKED = {
 @pytest.mark.parametrize("config", ASKED.values(), ids=ASKED)
 def test_who_asks_for_its_sleep_gets_one(config):
     report = night(*trained(), config)
-    assert report.engine == config.engine
+    assert report.engine == config.to_dict()["engine"]
     if config.simulates:
         assert sum(report.spikes) > 0
     else:
@@ -103,7 +103,7 @@ def test_who_asks_for_its_sleep_gets_one(config):
 
 
 def test_the_rival_settles_it_all_the_same():
-    report = night(*trained(), SleepConfig(replay=False))
+    report = night(*trained(), SleepConfig.preset("auto", replay=False))
     assert report.settled_towards == "before"
     assert report.skipped == {"replay": "switched off"}
 

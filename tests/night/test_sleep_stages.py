@@ -13,13 +13,13 @@ from src_plugin.night.sleep import sleep
 
 @pytest.mark.parametrize("stage", ["replay", "settle", "level"])
 def test_a_stage_that_is_switched_off_says_so(stage):
-    report = night(*trained(), SleepConfig(steps=120, **{stage: False}))
+    report = night(*trained(), SleepConfig.preset("auto", **{stage: False}))
     assert report.skipped == {stage: "switched off"}
 
 
 def test_without_replay_the_head_still_settles_and_levels():
     model, before = trained()
-    report = night(model, before, SleepConfig(steps=120, replay=False, level=False))
+    report = night(model, before, SleepConfig.preset("auto", replay=False, level=False))
     assert report.spikes == []
     assert report.settled_towards == "before"
     assert 0 < report.settled_at < 1
@@ -64,7 +64,11 @@ def test_the_first_gate_has_nothing_to_keep_without_replay():
 IDLE = {"old_classes": "there are no earlier classes", "new_classes": "it is not known which classes are new"}
 
 
-STILL = {"no replay": SleepConfig(replay=False), "depth 0": SleepConfig(depth=0.0), "simulated": simulated(depth=0.0)}
+STILL = {
+    "no replay": SleepConfig.preset("auto", replay=False),
+    "depth 0": SleepConfig.preset("auto", depth=0.0),
+    "simulated": simulated(depth=0.0),
+}
 
 
 @pytest.mark.parametrize("config", STILL.values(), ids=STILL)
@@ -132,7 +136,7 @@ def test_a_gate_that_closes_leaves_every_bit_and_says_why(changes, switch, reaso
     assert reason in report.reason
     assert changed(model, state) == []
     if switch is not None:
-        assert night(model, before, SleepConfig(steps=120, **{switch: False}), **changes).decision == "slept"
+        assert night(model, before, SleepConfig.preset("auto", **{switch: False}), **changes).decision == "slept"
 
 
 def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
@@ -144,7 +148,7 @@ def test_a_balanced_head_stays_awake_unless_that_gate_is_off():
     assert report.decision == "awake"
     assert "do not dominate" in report.reason
     assert changed(model, state) == []
-    report = night(model, before, SleepConfig(steps=120, balance_gate=False))
+    report = night(model, before, SleepConfig.preset("auto", balance_gate=False))
     assert report.decision == "slept"
     assert report.settled_towards == "trained"
 
@@ -157,10 +161,10 @@ def test_a_sleep_is_as_deep_as_it_is_told_to_be():
 
 @pytest.mark.parametrize("engine", ["closed_form", "simulated"])
 def test_at_depth_0_the_head_settles_and_levels_all_the_same(engine):
-    report = night(*trained(), SleepConfig(engine=engine, steps=120, depth=0.0))
+    report = night(*trained(), SleepConfig.preset("auto", engine=engine, depth=0.0))
     assert (report.decision, report.spikes, report.fractions, report.steps) == ("slept", [], [], 0)
     assert report.skipped == {"replay": "its depth is 0"}
-    assert report.settled_at == night(*trained(), SleepConfig(steps=120, replay=False)).settled_at
+    assert report.settled_at == night(*trained(), SleepConfig.preset("auto", replay=False)).settled_at
 
 
 def test_a_sleep_in_which_nothing_fires_warns_and_changes_nothing():

@@ -100,7 +100,7 @@ def test_pure_sleep_does_not_know_of_biases():
 def test_zero_steps_change_nothing_in_any_stage(steps):
     model, before = trained()
     state = copies(model)
-    report = night(model, before, SleepConfig(steps=steps))
+    report = night(model, before, SleepConfig.preset("simulated", steps=steps))
     assert (report.decision, report.reason) == ("awake", "zero steps")
     assert changed(model, state) == []
 
@@ -169,7 +169,7 @@ def test_a_report_prints_as_one_line_a_stage(config):
     assert [line.split()[0] for line in lines[1:]] == ["head", "sleep", "settle", "level"]
     assert ("in closed form, depth 0.25: units answer" in lines[2]) == (not config.simulates)
     assert (f"simulated: 120 steps, depth {report.strength:.2g}; units fire" in lines[2]) == config.simulates
-    assert "skipped replay: switched off" in str(night(*trained(), SleepConfig(replay=False)))
+    assert "skipped replay: switched off" in str(night(*trained(), SleepConfig.preset("auto", replay=False)))
 
 
 def test_weights_before_that_are_no_copy_of_a_head_are_refused():

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from models import global_states
-from sleep_samples import simulated
+from src_plugin.config import Simulation
 from src_plugin.errors import ConfigError, StimulusError
 from src_plugin.night import stimulus
 from src_plugin.night.stimulus import as_generator, draw_spikes, spike_probability, stimulus_chunks
@@ -19,38 +19,38 @@ def rng(seed=0):
 
 def test_probability_from_a_rate_has_the_factor_two_of_the_authors_code():
     # 2 * 0.001 s * 200 Hz * x = 0.4 x
-    config = simulated(max_rate=200.0, dt=0.001)
+    config = Simulation(max_rate=200.0, dt=0.001)
     assert_allclose(spike_probability(np.array([0.0, 0.25, 1.0]), config), [0.0, 0.1, 0.4], rtol=1e-15)
 
 
 def test_probability_from_a_rate_is_clipped_at_one():
     # 0.4 * 2.5 = 1 is the edge; ResNet features go beyond it.
-    config = simulated(max_rate=200.0, dt=0.001)
+    config = Simulation(max_rate=200.0, dt=0.001)
     assert_allclose(spike_probability(np.array([2.5, 7.0]), config), [1.0, 1.0], rtol=1e-15)
 
 
 def test_probability_from_a_number_of_spikes():
     # x / sum(x) = [0, 1/4, 3/4]; times 1.2 spikes = [0, 0.3, 0.9]
-    config = simulated(input_spikes=1.2, input_share=1.0)
+    config = Simulation(input_spikes=1.2, input_share=1.0)
     assert_allclose(spike_probability(np.array([0.0, 2.0, 6.0]), config), [0.0, 0.3, 0.9])
 
 
 def test_probability_from_a_number_of_spikes_is_clipped_at_one():
     # 1.6 * [1/4, 3/4] = [0.4, 1.2]
-    assert_allclose(spike_probability(np.array([1.0, 3.0]), simulated(input_spikes=1.6, input_share=1.0)), [0.4, 1.0])
+    assert_allclose(spike_probability(np.array([1.0, 3.0]), Simulation(input_spikes=1.6, input_share=1.0)), [0.4, 1.0])
 
 
 def test_a_number_of_spikes_is_at_most_a_share_of_the_inputs():
     # A quarter of 8 inputs is 2 spikes, 1/4 each; one spike is below that, 1/8 each. At a rate nobody counts spikes.
-    p = {n: spike_probability(np.ones(8), simulated(input_spikes=n, input_share=0.25)) for n in (32.0, 1.0)}
+    p = {n: spike_probability(np.ones(8), Simulation(input_spikes=n, input_share=0.25)) for n in (32.0, 1.0)}
     assert_allclose(p[32.0], np.full(8, 1 / 4))
     assert_allclose(p[1.0], np.full(8, 1 / 8))
-    assert_allclose(spike_probability(np.ones(8), simulated(max_rate=200.0, input_share=0.25)), np.full(8, 0.4))
+    assert_allclose(spike_probability(np.ones(8), Simulation(max_rate=200.0, input_share=0.25)), np.full(8, 0.4))
 
 
 def test_probability_from_a_number_of_spikes_does_not_know_the_unit_of_the_input():
     x = np.array([0.1, 0.5, 0.0, 2.0])
-    assert_allclose(spike_probability(x, simulated()), spike_probability(255 * x, simulated()), rtol=1e-14)
+    assert_allclose(spike_probability(x, Simulation()), spike_probability(255 * x, Simulation()), rtol=1e-14)
 
 
 def test_zero_never_fires_and_one_always():

@@ -114,12 +114,12 @@ def test_sleep_is_added_by_its_suffix(name: str) -> None:
 
 @pytest.mark.parametrize("name", SLEEPERS)
 def test_no_sleep_steps_means_the_very_same_weights_and_answers(name: str) -> None:
-    assert equal(learnt(f"{name}+src", setup(sleep=SleepConfig(steps=0))), learnt(name, setup()))
+    assert equal(learnt(f"{name}+src", setup(sleep=SleepConfig.preset("simulated", steps=0))), learnt(name, setup()))
 
 
 @pytest.mark.parametrize("name", SLEEPERS)
 def test_a_plugin_with_every_stage_off_means_the_very_same_weights_and_answers(name: str) -> None:
-    off = SleepConfig(replay=False, settle=False, level=False)
+    off = SleepConfig.preset("auto", replay=False, settle=False, level=False)
     assert equal(learnt(name, setup(plugins=[SRCPlugin(off, seed=0)])), learnt(name, setup()))
     with pytest.raises(ConfigError, match="nothing is left of it"):  # by its suffix it would be the same run again
         build_strategy(f"{name}+src", setup(sleep=off))
@@ -133,12 +133,20 @@ def test_every_way_of_sleeping_changes_weights_in_its_own_way() -> None:
 
 def test_suffixes_leave_out_what_they_say_and_nothing_else() -> None:
     given = {"depression": (0.2, 0.1, 0.0), "depth": 0.4}
-    assert sleep_of("naive+settle", SleepConfig(**given)) == SleepConfig(**given, replay=False)
-    assert sleep_of("naive+level", SleepConfig(**given)) == SleepConfig(**given, replay=False, settle=False)
-    assert sleep_of("naive+src", SleepConfig(**given)) == SleepConfig(**given)
-    assert sleep_of("naive+simulated", SleepConfig(**given)) == SleepConfig(**given, engine="simulated")
+    assert sleep_of("naive+settle", SleepConfig.preset("auto", **given)) == SleepConfig.preset(
+        "auto", **given, replay=False
+    )
+    assert sleep_of("naive+level", SleepConfig.preset("auto", **given)) == SleepConfig.preset(
+        "auto", **given, replay=False, settle=False
+    )
+    assert sleep_of("naive+src", SleepConfig.preset("auto", **given)) == SleepConfig.preset("auto", **given)
+    assert sleep_of("naive+simulated", SleepConfig.preset("auto", **given)) == SleepConfig.preset(
+        "auto", **given, engine="simulated"
+    )
     before = {"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"}
-    assert sleep_of("naive+before", SleepConfig(**given)) == SleepConfig(**given, **before)
+    assert sleep_of("naive+before", SleepConfig.preset("auto", **given)) == SleepConfig.preset(
+        "auto", **given, **before
+    )
     with pytest.raises(ConfigError, match="nothing is left of it; use a preset that does, such as auto"):
         build_strategy("naive+settle", setup(sleep="paper/patches"))
 
@@ -164,7 +172,7 @@ def test_settings_of_the_sleep_arrive() -> None:
     def reference(strategy: Any) -> torch.Tensor:
         return Points(40, 0).tensors[0]
 
-    config = SleepConfig(steps=5)
+    config = SleepConfig(prior="equal")
     strategy = build_strategy("naive+src", setup(sleep=config, every=2, reference=reference))
     (plugin,) = (p for p in strategy.plugins if type(p).__name__ == "SRCPlugin")
     assert (plugin.config, plugin.every, plugin.reference) == (config, 2, reference)

@@ -141,7 +141,7 @@ def test_der_takes_the_loss_it_is_given(criterion: nn.Module, moves: bool) -> No
 
 @pytest.mark.parametrize("name", DARK)
 def test_a_sleep_sees_that_the_network_rehearses(name: str) -> None:
-    *_, strategy = train(f"{name}+src", setup(sleep=SleepConfig(balance_gate=False)))
+    *_, strategy = train(f"{name}+src", setup(sleep=SleepConfig.preset("auto", balance_gate=False)))
     report = plugin(strategy, SRCPlugin).reports[1]
     assert report.samples[0] > 0  # of old classes, which judged the night
     assert report.verdicts

@@ -67,7 +67,7 @@ def test_nothing_is_drawn_and_modes_are_kept():
 
 
 def test_a_network_that_gem_keeps_in_health_stays_so():
-    strategy = build(SRCPlugin(SleepConfig(balance_gate=False)), GEMPlugin(30, 0.5), train_epochs=10)
+    strategy = build(SRCPlugin(SleepConfig.preset("auto", balance_gate=False)), GEMPlugin(30, 0.5), train_epochs=10)
     for experience in benchmark().train_stream:
         strategy.train(experience)
     report = own(strategy).reports[1]
@@ -78,7 +78,7 @@ def test_a_network_that_gem_keeps_in_health_stays_so():
 @PLUGINS
 def test_exemplars_judge_the_sleep(plugin, monkeypatch):
     monkeypatch.setattr("src_plugin.night.judge.must_rise", lambda *_, **__: 0.01)  # blobs are never forgotten
-    strategy = build(SRCPlugin(SleepConfig(steps=120, balance_gate=False)), plugin())
+    strategy = build(SRCPlugin(SleepConfig.preset("auto", balance_gate=False)), plugin())
     seen = []
     for experience in benchmark().train_stream:
         strategy.train(experience)

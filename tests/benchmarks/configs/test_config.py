@@ -12,7 +12,7 @@ from benchmarks.records.packed import exists
 from benchmarks.records.record import config_hash
 from benchmarks.streams.loading import check_dataset
 from places import CONFIGS
-from src_plugin.config import SIMULATION, SleepConfig
+from src_plugin.config import SleepConfig, simulation_only
 from src_plugin.errors import ConfigError
 from strategies import find_row
 
@@ -71,7 +71,7 @@ def test_the_paper_protocol_is_the_authors_code() -> None:
         (COMPLETE.replace("epochs", "epoch"), "unknown key 'training.epoch'; did you mean 'epochs'"),
         (
             COMPLETE + "sleep: {replay: false}",
-            "is a field of SleepConfig; write sleep: {set: {replay: False}}",
+            "is a setting of the sleep; write sleep: {set: {replay: False}}",
         ),
         (COMPLETE + "sleep: {presets: auto}", "unknown key 'sleep.presets'; did you mean 'preset'"),
         (COMPLETE + "sleep: {preset: paper/split_mnits}", "did you mean 'paper/split_mnist'"),
@@ -297,7 +297,7 @@ def test_every_number_that_a_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
     closed, simulated = (resolve(tiny, name)["sleep"]["numbers"] for name in ("naive+src", "naive+simulated"))
     came_later_and_are_as_then = {"new_classes_gate", "hidden_gate"}
     known = SleepConfig().to_dict().keys() - came_later_and_are_as_then
-    assert closed.keys() == known - set(SIMULATION)
+    assert closed.keys() == known - (set(simulation_only()) - {"steps"})
     assert simulated.keys() == known - {"engine"}
 
 
@@ -336,10 +336,10 @@ def test_records_that_exist_keep_their_names() -> None:
 def test_a_change_comes_last_and_stands_in_the_name() -> None:
     plain = load_config(CONFIGS / "split_digits.yaml")
     changed = load_config(
-        CONFIGS / "split_digits.yaml", changes=["training.lr=0.25", "sleep.set.steps=50", "model.hidden=[20, 20]"]
+        CONFIGS / "split_digits.yaml", changes=["training.lr=0.25", "sleep.set.depth=0.5", "model.hidden=[20, 20]"]
     )
-    assert (changed.training.lr, changed.sleep.set, changed.model.hidden) == (0.25, {"steps": 50}, [20, 20])
-    assert changed.name == f"{plain.name}-lr-0.25-steps-50-hidden-_20_20"
+    assert (changed.training.lr, changed.sleep.set, changed.model.hidden) == (0.25, {"depth": 0.5}, [20, 20])
+    assert changed.name == f"{plain.name}-lr-0.25-depth-0.5-hidden-_20_20"
     assert changed.stream == plain.stream
 
 
@@ -347,9 +347,9 @@ CHANGES = {
     "no value": ("training.lr", r"--set training.lr: write KEY=VALUE"),
     "no key": ("=3", r"write KEY=VALUE"),
     "unknown key": ("training.rate=1", r"--set: unknown key 'training.rate'"),
-    "a field of SleepConfig": (
+    "a setting of the sleep": (
         "sleep.depth=1",
-        r"'depth' is a field of SleepConfig; write sleep: \{set: \{depth: 1\}\}",
+        r"'depth' is a setting of the sleep; write sleep: \{set: \{depth: 1\}\}",
     ),
     "a value of another kind": ("training.epochs=many", r"--set: training.epochs: .*got 'many'"),
     "a name": ("name=mine", r"named after its changes"),

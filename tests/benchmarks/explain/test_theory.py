@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.predicting import predict
 from benchmarks.explain.theory import exponents, fall_per_spike, firing_rate, mean_field, passed_on, removed
 from models import mlp
-from src_plugin.config import SleepConfig
+from src_plugin.config import Simulation
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
 from src_plugin.kernel import simulate
@@ -115,7 +115,7 @@ FEW = (16, 30, 20, 4)
 def few_inputs(**changes):
     """Let a head of 16 inputs sleep; all of them have the same mean."""
     head = find_head(mlp(*FEW, bias=False, dtype=torch.float32), head="")
-    config = replace(SleepConfig(engine="simulated", steps=800, depth=0.3), **changes)
+    config = Simulation(steps=800, depth=0.3, **changes)
     mean, trained = np.full(16, 0.5), head.read()
     training = TrainingSummary(mean=mean, classes=Classes(old=(0,)))
     asleep = replay(head, trained, training, config, np.random.default_rng(0))

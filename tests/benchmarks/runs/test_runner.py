@@ -88,7 +88,9 @@ def test_sleep_is_measured_on_both_sides(tiny: RunConfig, digits: Dataset) -> No
 
 def test_a_sleep_of_no_steps_is_the_same_run_as_none(tiny: RunConfig, digits: Dataset) -> None:
     naive = run(tiny, strategy="naive", seed=0, data=digits)
-    awake = run(changed(tiny, sleep={"set": {"steps": 0}}), strategy="naive+src", seed=0, data=digits)
+    awake = run(
+        changed(tiny, sleep={"set": {"engine": "simulated", "steps": 0}}), strategy="naive+src", seed=0, data=digits
+    )
     assert awake.accuracy == naive.accuracy
     assert awake.accuracy_before_sleep == naive.accuracy
 

@@ -164,7 +164,7 @@ def test_the_sweep_sets_what_the_config_has() -> None:
     options = parse([*command[4:], f"{name}={parameter['values'][0]}"])
     (path,) = options.configs
     config = load_config(ROOT / path, changes=options.changes)
-    assert config.sleep.build().depth == parameter["values"][0]
+    assert config.sleep.build().sleep.depth == parameter["values"][0]
     assert (config.stream.validation, config.stream.first) == (True, 3)
     assert (len(options.strategies), len(options.seeds), options.wandb) == (1, 1, "auto")
     assert sweep["metric"]["name"] in SUMMARY
