@@ -7,11 +7,12 @@ The plugin decides when, and finds its place among the other plugins; `waking` c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from avalanche.core import SupervisedPlugin
 from avalanche.models import MultiHeadClassifier, MultiTaskModule
@@ -21,17 +22,12 @@ from avalanche.training.plugins import CWRStarPlugin, GDumbPlugin, SynapticIntel
 from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
-from src_plugin.config import SleepConfig, as_config
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, Warner
-from src_plugin.head.find import renewed
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
-from src_plugin.night.sleep import sleep_head
-from src_plugin.night.stages import prepare
-from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
-from src_plugin.waking.boundary import stay_awake, sum_up
-from src_plugin.waking.drift import check_trained
+from src_plugin.sleeper import Seed, Sleeper
 from src_plugin.waking.exemplars import exemplars_of, recall_of
 from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
 from src_plugin.waking.summary import TrainingSummary
@@ -106,9 +102,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             data-based gains are taken instead of the running mean. For replications: it lets the sleep see data that a
             continual learner would not have, so it is not part of the method.
 
-    Attributes:
-        reports: One `SleepReport` per sleep, in order.
-
     Raises:
         ConfigError: A setting that cannot be meant, or targets that are not class numbers or have no output (with
             `auto`).
@@ -131,7 +124,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         config: SleepConfig | str | None = None,
         *,
         head: str | Sequence[str] | None = None,
-        seed: int | np.random.Generator | torch.Generator | None = 0,
+        seed: Seed = 0,
         every: int = 1,
         first: int | None = None,
         last_only: bool = False,
@@ -139,7 +132,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         reference: Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.config = as_config(config)
         for name, value in (("every", every), ("first", every if first is None else first)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"SRCPlugin({name}={value!r}): {name} must be a whole number, 1 or more")
@@ -148,18 +140,30 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self.last_only = last_only
         self.schedule = schedule
         self.reference = reference
-        self.reports: list[SleepReport] = []
-        self._generator = as_generator(seed)
-        prepare(self.config)
-        holds = reference is None and not self.config.is_off
-        pure, rates = self.config.is_pure, self.config.needs_rates
-        self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=holds)
+        self._sleeper = Sleeper(config, speaker="SRCPlugin", head=head, seed=seed, holds=reference is None)
         self._experiences = 0
         self._sub_experiences = 0
-        self._warn = Warner("SRCPlugin")
         self._run: tuple[Callable[[], Any], Callable[[], Any]] | None = (
             None  # weak: the strategy and the model it is with
         )
+
+    @property
+    def config(self) -> SleepConfig:
+        """How the head sleeps."""
+        return self._sleeper.config
+
+    @property
+    def reports(self) -> list[SleepReport]:
+        """One `SleepReport` per sleep, in order."""
+        return self._sleeper.reports
+
+    @property
+    def _waking(self) -> Waking:
+        return self._sleeper.waking
+
+    @property
+    def _warn(self) -> Warner:
+        return self._sleeper.warn
 
     # -- waking: watch training forward passes ------------------------------------------------------------------
 
@@ -228,31 +232,26 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             )
         due = self._is_due(strategy)
         if due:
-            awake = stay_awake(
-                self._waking, strategy.model, self.config,
-                index=len(self.reports), warn=self._warn, has_task_heads=has_task_heads,
-            )  # fmt: skip
-            if awake is None:
-                self._sleep(strategy)
-            else:
-                self.reports.append(awake)
+            self._sleeper.sleep(
+                strategy.model,
+                has_task_heads=has_task_heads,
+                reference=None if self.reference is None else partial(self._reference_inputs, strategy),
+                complete=partial(self._ask_others, strategy),
+                around=_told_to_plugins(strategy),
+                night=self._pass_night,
+            )
         self._waking.forget(slept=due)
 
-    def _sleep(self, strategy: Any) -> None:
-        head, inputs = self._current_head(strategy.model), None
-        check_trained(strategy.model)
-        if self.reference is not None:
-            inputs = head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
-        # A reference passes through the backbone as it is now.
-        warn = None if self.reference is not None or self.config.is_off else self._warn
-        training = sum_up(self._waking, strategy.model, head, index=len(self.reports), warn=warn, inputs=inputs)
-        training = replace(self._ask_memory(strategy, head, training), protector=protector_of(strategy))
-        trigger_plugins(strategy, "before_sleep")
-        self.reports.append(self._pass_night(head, training))
-        trigger_plugins(strategy, "after_sleep")
-
     def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
-        return sleep_head(head, training, self.config, self._generator)
+        return self._sleeper.pass_night(head, training)
+
+    def _reference_inputs(self, strategy: Any, head: Head) -> Tensor:
+        assert self.reference is not None
+        return head_inputs(strategy.model, head, self.reference(strategy), device=strategy.device)
+
+    def _ask_others(self, strategy: Any, head: Head, training: TrainingSummary) -> TrainingSummary:
+        """Add what only other plugins know of training."""
+        return replace(self._ask_memory(strategy, head, training), protector=protector_of(strategy))
 
     def _ask_memory(self, strategy: Any, head: Head, training: TrainingSummary) -> TrainingSummary:
         """Add what exemplars that are kept but not trained on say of old classes, where no batch did."""
@@ -296,12 +295,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         )
         return True
 
-    def _current_head(self, model: nn.Module) -> Head:
-        """Return the head as it is in the model now: evaluation and other plugins may have replaced modules."""
-        head = self._waking.head
-        assert head is not None
-        return head if head.is_in(model) else renewed(head, model)
-
     def _is_due(self, strategy: Any) -> bool:
         if self.schedule is not None:
             return bool(self.schedule(strategy))
@@ -343,6 +336,14 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     def kept_bytes(self) -> int:
         """Bytes this plugin keeps from one experience to the next."""
         return self._waking.kept_bytes
+
+
+@contextmanager
+def _told_to_plugins(strategy: Any) -> Iterator[None]:
+    """Tell the plugins of a strategy when a night begins, and when it is over."""
+    trigger_plugins(strategy, "before_sleep")
+    yield
+    trigger_plugins(strategy, "after_sleep")
 
 
 def shared_layers(model: nn.Module) -> list[str]:

@@ -38,9 +38,9 @@ def watch(monkeypatch, module):
 @pytest.fixture
 def nights(monkeypatch):
     """What every sleep of SRCPlugin was given."""
-    from src_plugin import plugin
+    from src_plugin import sleeper
 
-    return watch(monkeypatch, plugin)
+    return watch(monkeypatch, sleeper)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: head",
     "src_plugin: waking",
     "src_plugin: night",
+    "src_plugin: sleeper",
     "src_plugin: callback, plugin",
     "benchmarks: console, errors, files, markdown",
     "benchmarks: data",

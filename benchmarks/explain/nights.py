@@ -148,7 +148,7 @@ class NightWatch(SRCPlugin):  # type: ignore[misc, unused-ignore]
         self._night: Night | None = None
 
     def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
-        self._night = Night(head, head.read(), training, self.config, copy.deepcopy(self._generator))
+        self._night = Night(head, head.read(), training, self.config, copy.deepcopy(self._sleeper.generator))
         return super()._pass_night(head, training)
 
     def after_sleep(self, strategy: Any, **kwargs: Any) -> None:

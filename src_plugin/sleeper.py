@@ -1,0 +1,124 @@
+"""Sleeper: watches the training of a model and puts its head to sleep. Each way to train is a thin layer over one.
+
+`SRC` is that of a plain loop, `SRCPlugin` that of Avalanche, `SRCCallback` that of Lightning: they say when a forward
+pass, an epoch and an experience begin and end. Same batches and seed, same bits, through each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from src_plugin.config import SleepConfig, as_config
+from src_plugin.errors import Warner
+from src_plugin.head.find import renewed
+from src_plugin.head.state import Head
+from src_plugin.night.sleep import sleep_head
+from src_plugin.night.stages import prepare
+from src_plugin.night.stimulus import as_generator
+from src_plugin.report import SleepReport
+from src_plugin.waking.boundary import stay_awake, sum_up
+from src_plugin.waking.drift import check_trained
+from src_plugin.waking.observer import Waking
+from src_plugin.waking.summary import TrainingSummary
+
+Seed = int | np.random.Generator | torch.Generator | None
+Seen = Sequence[int] | Mapping[int, int] | None
+
+
+class Sleeper:
+    """Watches the training of one model, and puts its head to sleep.
+
+    Args:
+        config: A `SleepConfig`, or the name of a preset; None is `auto`.
+        speaker: Who uses it, for messages: "SRC", "SRCPlugin" or "SRCCallback".
+        head: Name(s) of the head's layers; None finds them.
+        seed: Seed of the sleep's noise, or a generator.
+        holds: Keep batch norm below the head in eval mode if all is frozen there; never with a config that is off.
+
+    Attributes:
+        config: How to sleep.
+        waking: What training showed.
+        generator: The only source of randomness.
+        warn: Warns of each topic once.
+        reports: One `SleepReport` per night, in order.
+
+    Raises:
+        ConfigError: A setting that cannot be meant.
+    """
+
+    def __init__(
+        self,
+        config: SleepConfig | str | None,
+        *,
+        speaker: str,
+        head: str | Sequence[str] | None = None,
+        seed: Seed = 0,
+        holds: bool = True,
+    ) -> None:
+        self.config = as_config(config)
+        self.generator = as_generator(seed)
+        self.reports: list[SleepReport] = []
+        self.warn = Warner(speaker)
+        prepare(self.config)
+        self.waking = Waking(
+            head,
+            needs_classes=not self.config.is_pure,
+            needs_rates=self.config.needs_rates,
+            holds=holds and not self.config.is_off,
+        )
+
+    def sleep(
+        self,
+        model: nn.Module,
+        *,
+        has_task_heads: bool = False,
+        reference: Callable[[Head], Tensor] | None = None,
+        complete: Callable[[Head, TrainingSummary], TrainingSummary] | None = None,
+        around: AbstractContextManager[Any] | None = None,
+        night: Callable[[Head, TrainingSummary], SleepReport] | None = None,
+    ) -> SleepReport:
+        """Sleep after what was watched since the last `forget`, or stay awake; the report is appended to `reports`.
+
+        Args:
+            model: The model.
+            has_task_heads: Whether the model is known to have a head for each task.
+            reference: Gives inputs of the head, shape (n, n_0), to be taken instead of those that were seen.
+            complete: Adds what else is known of training.
+            around: Entered when the night begins, and left when its report is there.
+            night: Passes the night; None is `pass_night`.
+
+        Raises:
+            SRCError: As `src_plugin.sleep` does.
+        """
+        index = len(self.reports)
+        awake = stay_awake(self.waking, model, self.config, index=index, warn=self.warn, has_task_heads=has_task_heads)
+        if awake is not None:
+            self.reports.append(awake)
+            return awake
+        head = self._current_head(model)
+        check_trained(model)
+        inputs = None if reference is None else reference(head)
+        # A reference passes through the backbone as it is now.
+        warn = None if reference is not None or self.config.is_off else self.warn
+        training = sum_up(self.waking, model, head, index=index, warn=warn, inputs=inputs)
+        if complete is not None:
+            training = complete(head, training)
+        with around or nullcontext():
+            self.reports.append((night or self.pass_night)(head, training))
+        return self.reports[-1]
+
+    def pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        """Put a head to sleep after a training."""
+        return sleep_head(head, training, self.config, self.generator)
+
+    def _current_head(self, model: nn.Module) -> Head:
+        """Return the head as it is in the model now: evaluation and others may have replaced modules."""
+        head = self.waking.head
+        assert head is not None
+        return head if head.is_in(model) else renewed(head, model)
