@@ -1,5 +1,10 @@
 """Sleep Replay Consolidation (SRC) for PyTorch: sleep after each task, and old tasks come back without stored data.
 
+    from src_plugin import SRC
+    src = SRC(model)
+    with src.task():
+        ...  # train on one task; the model sleeps when the block ends
+
     from src_plugin import SRCPlugin
     strategy = Naive(..., plugins=[SRCPlugin()])
 
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from src_plugin.errors import SRCError
     from src_plugin.head.find import find_head
     from src_plugin.kernel import simulate
+    from src_plugin.loop import SRC
     from src_plugin.night.sleep import sleep
     from src_plugin.plugin import SRCPlugin
     from src_plugin.report import SleepReport
@@ -31,6 +37,7 @@ _HOME = {
     "ClosedForm": "config",
     "Gates": "config",
     "PRESETS": "config.presets",
+    "SRC": "loop",
     "SRCCallback": "callback",
     "SRCError": "errors",
     "SRCPlugin": "plugin",
@@ -46,6 +53,7 @@ __all__ = [
     "PRESETS",
     "ClosedForm",
     "Gates",
+    "SRC",
     "SRCCallback",
     "SRCError",
     "SRCPlugin",

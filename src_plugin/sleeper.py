@@ -113,6 +113,11 @@ class Sleeper:
             self.reports.append((night or self.pass_night)(head, training))
         return self.reports[-1]
 
+    def stay_awake(self, reason: str) -> SleepReport:
+        """Report a night of which nothing can be planned."""
+        self.reports.append(SleepReport("awake", reason, [], []))
+        return self.reports[-1]
+
     def pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
         """Put a head to sleep after a training."""
         return sleep_head(head, training, self.config, self.generator)

@@ -18,6 +18,9 @@ from src_plugin.head.trace import Trace, plain_forward
 
 Forward = Callable[..., Any]
 
+Pass = tuple[Any, Trace | Tensor]
+"""The output of a forward pass, and what reached the head in it, or its trace."""
+
 
 class _Watched:
     """Stands in for `model.forward` while the model is watched."""
@@ -32,6 +35,10 @@ class _Watched:
         """A copy of the model is not watched: it runs its own forward."""
         return MethodType(type(self.model).forward, memo.get(id(self.model), self.model))
 
+    def __reduce__(self) -> Any:
+        """Nor is one that was saved."""
+        return (getattr, (self.model, "forward"))  # when it is read, the model has no attribute of that name yet
+
 
 class Watch:
     """Watches the forward passes of one model between `begin` and `release`.
@@ -40,35 +47,39 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._head: Head | None = None
+        self._head: Callable[[], Head | None] | None = None
         self._ahead: Callable[..., None] | None = None
         self._then: Callable[[Any], None] | None = None
+        self._counts: Callable[[nn.Module], bool] | None = None
         self._watched: tuple[nn.Module, Any] | None = None  # the model, and a `forward` of its own if it had one
-        self._passes: list[tuple[Any, Trace | Tensor]] = []
+        self._passes: list[Pass] = []
 
     def begin(
         self,
         model: nn.Module,
         *,
-        head: Head | None,
+        head: Callable[[], Head | None],
         ahead: Callable[[nn.Module, Forward, tuple[Any, ...], dict[str, Any]], None],
         then: Callable[[Any], None] | None = None,
+        counts: Callable[[nn.Module], bool] | None = None,
     ) -> None:
-        """Watch the forward passes of `model` until `release`.
+        """Watch the forward passes of `model` until `release`, or until one breaks off.
 
         Args:
             model: The model.
-            head: Its head; where it is not known, or no longer in the model, passes are traced.
+            head: Returns its head; where it is not known, or no longer in the model, passes are traced.
             ahead: Called with the model, its own forward and the arguments of a pass, before one that is traced.
             then: Called with the output of each pass when it has ended.
+            counts: Whether a pass that begins is one to watch; None watches all. If given, what watches lasts until
+                `release` even if a pass breaks off.
         """
         self.release()
-        self._head, self._ahead, self._then = head, ahead, then
+        self._head, self._ahead, self._then, self._counts = head, ahead, then, counts
         # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
         self._watched = (model, model.__dict__.get("forward"))
         model.__dict__["forward"] = _Watched(self, model, plain_forward(model))
 
-    def take(self) -> list[tuple[Any, Trace | Tensor]]:
+    def take(self) -> list[Pass]:
         """Return what passed, and forget it: the output of each pass with the input of its head, or with its trace."""
         passes, self._passes = self._passes, []
         return passes
@@ -76,7 +87,7 @@ class Watch:
     def release(self) -> None:
         """Stop to watch, and forget what passed; leaves no hook behind. Safe to call at any time."""
         self._passes = []
-        self._head = self._ahead = None
+        self._head = self._ahead = self._counts = None
         if self._watched is not None:
             model, own = self._watched
             self._watched = None
@@ -86,10 +97,13 @@ class Watch:
 
     def _run(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         then = self._then
+        if self._counts is not None and not self._counts(model):
+            return forward(*args, **kwargs)
         try:
             output = self._pass(model, forward, args, kwargs)
         except BaseException:  # an interrupt counts: nothing stays on a model whose training broke off
-            self.release()
+            if self._counts is None:
+                self.release()
             raise
         if then is not None:
             then(output)
@@ -97,7 +111,7 @@ class Watch:
 
     def _pass(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one forward pass, and keep its output with the input of its head, or with its trace."""
-        head = self._head
+        head = None if self._head is None else self._head()
         if head is None or not head.is_in(model):
             if self._ahead is not None:
                 self._ahead(model, forward, args, kwargs)

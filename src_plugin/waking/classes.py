@@ -88,6 +88,12 @@ class ClassLedger:
             )
         self.has_classes = are
 
+    def tell(self, classes: Sequence[int]) -> None:
+        """Take it from the user which classes an experience has; images of each are not known."""
+        self.has_classes = True
+        self.new.update(set(classes) - self.seen)
+        self.shown.update(classes)
+
     def note(self, outputs: Tensor, targets: Tensor, *, names: Sequence[str], n_outputs: int) -> None:
         """Note the classes of a batch, if they are classes.
 

@@ -21,7 +21,7 @@ from src_plugin.head.norms import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import Trace, trace_forward
-from src_plugin.head.watch import Forward, Watch
+from src_plugin.head.watch import Forward, Pass, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
 from src_plugin.waking.classes import ClassLedger
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
@@ -113,9 +113,32 @@ class Waking:
             model: The model.
             then: Called with the output of each pass when it has ended.
         """
+        self._renew(model)
+        self._watch.begin(model, head=lambda: self.head, ahead=self._look_ahead, then=then)
+
+    def begin_passes(self, model: nn.Module, *, then: Callable[[Pass], None]) -> None:
+        """Watch all training passes of `model` until `release`: those in training mode and with gradients.
+
+        Args:
+            model: The model.
+            then: Called with each of them when it has ended; see `note`.
+        """
+
+        def counts(model: nn.Module) -> bool:
+            if not (model.training and torch.is_grad_enabled()):
+                return False
+            self._renew(model)
+            return True
+
+        def after(output: Any) -> None:
+            for passed in self._watch.take():
+                then(passed)
+
+        self._watch.begin(model, head=lambda: self.head, ahead=self._look_ahead, then=after, counts=counts)
+
+    def _renew(self, model: nn.Module) -> None:
         if self._hold is not None:
             self._hold.renew(model)
-        self._watch.begin(model, head=self.head, ahead=self._look_ahead, then=then)
 
     def _look_ahead(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Do what is too late after a forward pass in training mode: running statistics have moved by then.
@@ -160,6 +183,21 @@ class Waking:
             return  # nothing went through the model, or through its head
         # Methods that rehearse pass other data too: the pass that counts is the one that made these outputs.
         seen = next((seen for output, seen in passes if output is outputs), passes[-1][1])
+        self.note(model, (outputs, seen), targets)
+
+    def note(self, model: nn.Module, passed: Pass, targets: Any, *, classes: Sequence[int] | None = None) -> None:
+        """Note what a forward pass has shown.
+
+        Args:
+            model: The model.
+            passed: The pass.
+            targets: Class numbers, shape (n,); None if they are not known.
+            classes: Those of the experience, where there are no targets.
+
+        Raises:
+            SRCError: As `end_forward`.
+        """
+        outputs, seen = passed
         if isinstance(seen, Trace):
             self.head, above = self._find(model, seen)
             if self.head.entry not in seen.inputs:
@@ -183,7 +221,8 @@ class Waking:
                 )
             except StimulusError as error:
                 raise StimulusError(f"{error} ({self.head.describe()})") from None
-            self.ledger.open(outputs, targets)
+            if classes is None:
+                self.ledger.open(outputs, targets)
             if self.before is None:
                 self.before, self._before_names = self.head.read(), self.head.names
             if self._below is None:
@@ -195,9 +234,12 @@ class Waking:
         for moments in self._own_norms.values():
             moments.now += len(x)
         self._iterations += 1
+        if classes is not None:
+            self.ledger.tell(classes)
+            self._recent.note(x, None, seen=())
+            return
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
-        classes = targets.detach() if self.ledger.has_classes else None
-        self._recent.note(x, classes, seen=self.ledger.seen)
+        self._recent.note(x, targets.detach() if self.ledger.has_classes else None, seen=self.ledger.seen)
 
     def _tell_one_layer(self) -> None:
         """Say once what levelling alone is, and what does more where it is all that can be done."""
