@@ -8,7 +8,7 @@
     from src_plugin import SRCPlugin
     strategy = Naive(..., plugins=[SRCPlugin()])
 
-Names that need Avalanche or Lightning are loaded on first use, so `import src_plugin` stays cheap.
+Avalanche, Lightning and transformers are extras: names that need one are loaded on first use, and say what is missing.
 
 Reference: Tadros, Krishnan, Ramyaa, Bazhenov, "Sleep-like unsupervised replay reduces catastrophic forgetting in
 artificial neural networks", Nature Communications 13, 7742 (2022), doi 10.1038/s41467-022-34938-7.
@@ -49,6 +49,9 @@ _HOME = {
     "sleep": "night.sleep",
 }
 
+_EXTRAS = {"avalanche": "Avalanche", "transformers": "Hugging Face's Trainer"}
+"""What the base installation leaves out, by the name of its module and of the extra that brings it."""
+
 __all__ = [
     "PRESETS",
     "ClosedForm",
@@ -70,7 +73,12 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise ImportError(f"{name} needs {_EXTRAS[error.name]}: pip install 'src-plugin[{error.name}]'") from None
     globals()[name] = value
     return value
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +20,33 @@ from src_plugin.waking.boundary import stay_awake, sum_up
 from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
 
-try:
+if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
-except ImportError as error:
-    raise ImportError("SRCCallback needs the 'lightning' extra: pip install 'src-plugin[lightning]'") from error
+
+
+def _bases() -> tuple[type, ...]:
+    """Return the `Callback` of each of the two packages that hold Lightning: a Trainer takes those of its own alone.
+
+    Raises:
+        ImportError: Neither is installed.
+    """
+    found = []
+    for package in ("lightning.pytorch", "pytorch_lightning"):
+        try:
+            found.append(import_module(package).Callback)
+        except ModuleNotFoundError as error:
+            if error.name not in ("lightning", package):
+                raise
+    if not found:
+        raise ImportError(
+            "SRCCallback needs Lightning, and neither lightning nor pytorch_lightning is installed: "
+            "pip install 'src-plugin[lightning]'"
+        )
+    return tuple(found)
+
+
+if not TYPE_CHECKING:
+    Callback = type("Callback", _bases(), {"__doc__": "A callback for the Trainer of each package of Lightning."})
 
 
 def second_of_batch(batch: Any) -> Tensor:

@@ -11,7 +11,9 @@ import sys
 import warnings
 from collections.abc import Iterable
 
-NOT_THE_USERS = frozenset({"src_plugin", "avalanche", "pytorch_lightning", "lightning", "torch", "contextlib"})
+NOT_THE_USERS = frozenset(
+    {"src_plugin", "avalanche", "pytorch_lightning", "lightning", "transformers", "torch", "contextlib"}
+)
 """Packages whose lines a warning does not point at: they stand between the user's line and the sleep."""
 
 
