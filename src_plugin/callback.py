@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, Warner
+from src_plugin.files.night import NightOfCopies
+from src_plugin.files.results import Results
+from src_plugin.head.state import Head
 from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
@@ -47,6 +50,17 @@ def _bases() -> tuple[type, ...]:
 
 if not TYPE_CHECKING:
     Callback = type("Callback", _bases(), {"__doc__": "A callback for the Trainer of each package of Lightning."})
+
+
+def log_sleep(trainer: Trainer, report: SleepReport) -> None:
+    """Tell loggers, `trainer.callback_metrics` and the progress bar what a sleep did: `self.log` is over by then."""
+    values = {"slept": float(report.decision == "slept"), "depth": float(report.strength), "seconds": report.seconds}
+    metrics = {f"sleep/{name}": value for name, value in values.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=trainer.global_step)
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+    if trainer.progress_bar_callback is not None:
+        trainer.progress_bar_callback.print(f"SRCCallback {str(report).splitlines()[0]}")
 
 
 def second_of_batch(batch: Any) -> Tensor:
@@ -109,7 +123,19 @@ class SRCCallback(Callback):
         self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=not self.config.is_off)
         self._sleeps = 0
         self._saw_forward = False
+        self._stage = "fit"  # what the Trainer is doing, in its own word
         self._warn = Warner("SRCCallback")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Go to the end of the callbacks: whatever others do to the weights at the end of the fit comes before."""
+        self._stage = stage
+        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        # A new list, since Lightning walks through the old one.
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take states again from whoever gives one."""
+        self._stage = "fit"
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
@@ -140,23 +166,38 @@ class SRCCallback(Callback):
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sleep."""
+        """Sleep, and put what the fit leaves behind to sleep as well."""
         self._waking.let_go()
         if getattr(trainer, "interrupted", False):
             return
         waking = self._waking
         if not waking.has_seen_input or waking.head is None:
             raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
-        index = self._sleeps
-        report = stay_awake(waking, pl_module, self.config, index=index, warn=self._warn)
-        if report is None:
-            check_trained(pl_module)
-            warn = None if self.config.is_off else self._warn
-            training = sum_up(waking, self._model(pl_module), waking.head, index=index, warn=warn)
-            report = sleep_head(waking.head, training, self.config, self._generator)
+        night, report = self._sleep(waking.head, pl_module)
         self.reports.append(report)
         self._sleeps += 1
         waking.forget(slept=True)
+        results = Results(night=night, key=self.state_key, state=self.state_dict(), warn=self._warn)
+        results.sleep_averages(trainer.callbacks)  # type: ignore[attr-defined]
+        if trainer.is_global_zero:
+            log_sleep(trainer, report)
+            for callback in results.sleep_files(trainer.checkpoint_callbacks, trainer.strategy.checkpoint_io):
+                for logger in trainer.loggers:
+                    logger.after_save_checkpoint(callback)
+
+    def _sleep(self, head: Head, pl_module: LightningModule) -> tuple[NightOfCopies | None, SleepReport]:
+        """Put the head to sleep, and return the night for copies; None where no night was planned."""
+        index = self._sleeps
+        report = stay_awake(self._waking, pl_module, self.config, index=index, warn=self._warn)
+        if report is not None:
+            return None, report
+        check_trained(pl_module)
+        warn = None if self.config.is_off else self._warn
+        training = sum_up(self._waking, self._model(pl_module), head, index=index, warn=warn)
+        night = NightOfCopies(pl_module, head, training, self.config, self._generator)
+        report = sleep_head(head, training, self.config, self._generator)
+        night.woke()
+        return night, report
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook and no mode behind."""
@@ -172,7 +213,9 @@ class SRCCallback(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`; a file that is tested or predicted with changes nothing here."""
+        if self._stage != "fit":
+            return
         self._waking.load_state_dict(state_dict["waking"])
         self._sleeps = state_dict["sleeps"]
         self._generator.bit_generator.state = state_dict["generator"]
