@@ -22,6 +22,7 @@ from src_plugin.report import SleepReport
 from src_plugin.waking.boundary import stay_awake, sum_up
 from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
+from src_plugin.waking.snapshot import check_same_head, restore, snapshot
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -61,6 +62,22 @@ def log_sleep(trainer: Trainer, report: SleepReport) -> None:
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
     if trainer.progress_bar_callback is not None:
         trainer.progress_bar_callback.print(f"SRCCallback {str(report).splitlines()[0]}")
+
+
+def check_same_config(config: SleepConfig, saved: dict[str, Any]) -> None:
+    """Refuse the state of a callback with another config.
+
+    Raises:
+        ConfigError: A setting is another one.
+    """
+    now = config.to_dict()
+    differ = [name for name in now if now[name] != saved.get(name)]
+    if differ:
+        told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differ)
+        raise ConfigError(
+            f"this checkpoint was written by an SRCCallback with {told}. Go on with the same config, or take the "
+            "weights alone: Model.load_from_checkpoint(path), and fit without ckpt_path"
+        )
 
 
 def second_of_batch(batch: Any) -> Tensor:
@@ -121,14 +138,15 @@ class SRCCallback(Callback):
         prepare(self.config)
         pure, rates = self.config.is_pure, self.config.needs_rates
         self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=not self.config.is_off)
-        self._sleeps = 0
         self._saw_forward = False
         self._stage = "fit"  # what the Trainer is doing, in its own word
+        self._device: torch.device | str = "cpu"
+        self._epoch: int | None = None
         self._warn = Warner("SRCCallback")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Go to the end of the callbacks: whatever others do to the weights at the end of the fit comes before."""
-        self._stage = stage
+        self._stage, self._device, self._epoch = stage, trainer.strategy.root_device, None
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         # A new list, since Lightning walks through the old one.
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
@@ -137,20 +155,20 @@ class SRCCallback(Callback):
         """Take states again from whoever gives one."""
         self._stage = "fit"
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
-        self._waking.begin_epoch(self._model(pl_module))
-
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Watch the first forward pass of this batch."""
+        """Watch the first forward pass of this batch; in a new epoch, count recall of rehearsed classes anew."""
         self._saw_forward = False
         model = self._model(pl_module)
+        if trainer.current_epoch != self._epoch:  # a fit that goes on from a file may leave out on_train_epoch_start
+            self._epoch = trainer.current_epoch
+            self._waking.begin_epoch(model)
 
         def after(output: Any) -> None:
             if not self._saw_forward:  # before the optimizer steps, unlike on_train_batch_end
                 self._saw_forward = True
                 targets = self.targets(batch) if self._waking.needs_classes else torch.zeros(0)
                 self._waking.end_forward(model, output, targets)
+                check_same_head(self._waking)
 
         self._waking.begin_forward(model, then=after)
 
@@ -175,8 +193,8 @@ class SRCCallback(Callback):
             raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
         night, report = self._sleep(waking.head, pl_module)
         self.reports.append(report)
-        self._sleeps += 1
         waking.forget(slept=True)
+        self._epoch = None
         results = Results(night=night, key=self.state_key, state=self.state_dict(), warn=self._warn)
         results.sleep_averages(trainer.callbacks)  # type: ignore[attr-defined]
         if trainer.is_global_zero:
@@ -187,7 +205,7 @@ class SRCCallback(Callback):
 
     def _sleep(self, head: Head, pl_module: LightningModule) -> tuple[NightOfCopies | None, SleepReport]:
         """Put the head to sleep, and return the night for copies; None where no night was planned."""
-        index = self._sleeps
+        index = len(self.reports)
         report = stay_awake(self._waking, pl_module, self.config, index=index, warn=self._warn)
         if report is not None:
             return None, report
@@ -205,19 +223,32 @@ class SRCCallback(Callback):
         self._waking.let_go()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next `fit` needs: running mean, classes seen, generator."""
+        """Return all that is known: a fit that goes on from here gives the same bits as one that never stopped.
+
+        Within a fit that is much: the head's weights before it, and about a thousand inputs of the head. After its
+        sleep they are dropped.
+        """
         return {
-            "waking": self._waking.state_dict(),
-            "sleeps": self._sleeps,
+            "waking": snapshot(self._waking),
+            "epoch": self._epoch,
+            "reports": [report.to_dict() for report in self.reports],
             "generator": self._generator.bit_generator.state,
+            "config": self.config.to_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from `state_dict`; a file that is tested or predicted with changes nothing here."""
+        """Go on from `state_dict`; a file that is tested or predicted with changes nothing here.
+
+        Raises:
+            ConfigError: It is the state of a callback with another config.
+        """
         if self._stage != "fit":
             return
-        self._waking.load_state_dict(state_dict["waking"])
-        self._sleeps = state_dict["sleeps"]
+        check_same_config(self.config, state_dict["config"])
+        restore(self._waking, state_dict["waking"], self._device)
+        check_same_head(self._waking)
+        self._epoch = state_dict["epoch"]
+        self.reports[:] = [SleepReport.from_dict(told) for told in state_dict["reports"]]
         self._generator.bit_generator.state = state_dict["generator"]
 
     def _model(self, pl_module: LightningModule) -> nn.Module:

@@ -83,7 +83,7 @@ class Results:
         if SLEPT in checkpoint:
             return False
         states = checkpoint.get("callbacks", {})
-        if self.key in states and states[self.key]["sleeps"] != self.state["sleeps"] - 1:
+        if self.key in states and len(states[self.key]["reports"]) != len(self.state["reports"]) - 1:
             raise SRCError("it is of an earlier fit, which did not end")
         if self.night is not None:
             self.night.sleep(checkpoint["state_dict"])
@@ -91,7 +91,7 @@ class Results:
             checkpoint["current_model_state"] = checkpoint["state_dict"]
         if self.key in states:
             states[self.key] = self.state
-        checkpoint[SLEPT] = self.state["sleeps"]
+        checkpoint[SLEPT] = len(self.state["reports"])
         return True
 
 
