@@ -54,9 +54,9 @@ _EXTRAS = {"avalanche": "Avalanche", "transformers": "Hugging Face's Trainer"}
 
 __all__ = [
     "PRESETS",
+    "SRC",
     "ClosedForm",
     "Gates",
-    "SRC",
     "SRCCallback",
     "SRCError",
     "SRCPlugin",

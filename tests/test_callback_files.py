@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 
-SLEEPS = SleepConfig(balance_gate=False)
+SLEEPS = SleepConfig.preset("auto", balance_gate=False)
 """So small a network need not be balanced after so short a training; here it is, so that there is something to see."""
 
 
@@ -236,7 +236,7 @@ def test_loggers_metrics_and_the_progress_bar_tell_what_a_sleep_did(tmp_path, ca
 
 def test_with_zero_steps_the_weights_in_files_are_as_without_the_callback(tmp_path):
     files = []
-    for callbacks in ([], [SRCCallback(SleepConfig(steps=0))]):
+    for callbacks in ([], [SRCCallback(SleepConfig.preset("auto", steps=0))]):
         torch.manual_seed(0)
         saves = ModelCheckpoint(tmp_path / str(len(callbacks)))
         fit(Scored(), *callbacks, saves)

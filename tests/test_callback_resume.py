@@ -92,12 +92,12 @@ def test_another_config_is_refused_by_the_names_of_its_settings(tmp_path):
     network, callback = begin(Whole)
     saves = ModelCheckpoint(tmp_path)
     fit(network, callback, saves, classes=(2, 3))
-    fresh = SRCCallback(SleepConfig(depth=0.5))
+    fresh = SRCCallback(SleepConfig.preset("auto", depth=0.5))
     with pytest.raises(ConfigError, match=r"depth=None \(now 0.5\).*balance_gate=False \(now True\)"):
         fit(Whole(), fresh, ckpt_path=saves.best_model_path, max_epochs=4, enable_checkpointing=False)
     other = Whole.load_from_checkpoint(saves.best_model_path)  # as the message says
     assert changed(other, copies(network)) == []
-    fit(other, SRCCallback(SleepConfig(depth=0.5)), enable_checkpointing=False)
+    fit(other, SRCCallback(SleepConfig.preset("auto", depth=0.5)), enable_checkpointing=False)
 
 
 def test_another_head_is_refused_by_its_name(tmp_path):
