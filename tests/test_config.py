@@ -115,7 +115,7 @@ def test_a_part_refuses_what_cannot_be_meant_by_its_own_name(kind, name, values)
 @pytest.mark.parametrize("name", ["sleep", "gates", "constants"])
 def test_a_part_is_an_object_and_nothing_else(name, value):
     with pytest.raises(ConfigError, match=rf"SleepConfig\({name}="):
-        SleepConfig.preset("auto", **{name: value})
+        SleepConfig(**{name: value})
 
 
 def test_every_flat_setting_has_a_refusal():
