@@ -146,6 +146,27 @@ class LevelReport(_Stage):
 
 
 @dataclass(frozen=True)
+class RefitReport(_Stage):
+    """The output layer fitted on labelled noise.
+
+    Attributes:
+        refit_vectors: How many noise vectors there were.
+        refit_before: Share of them that was classified rightly before.
+        refit_after: The same afterwards.
+    """
+
+    refit_vectors: int = 0
+    refit_before: float | None = None
+    refit_after: float | None = None
+
+    def _lines(self, _: SleepReport) -> Iterable[str]:
+        yield (
+            f"  refit   on {self.refit_vectors} noise vectors around class means: {self.refit_before:.0%} of them "
+            f"right before, {self.refit_after:.0%} now"
+        )
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What samples said of one night that was tried.
 
@@ -214,6 +235,7 @@ class SleepReport:
         balance: How much of the noise new classes win; None where there is nothing to balance.
         settle: Settling.
         level: Levelling.
+        refit: The output layer fitted on labelled noise, where class means are kept.
         judge: What samples said of the night.
         skipped: Stages that were not done, with the reason.
         weight_change: Norm of the change of each layer's weights, (L).
@@ -232,6 +254,7 @@ class SleepReport:
     balance: BalanceReport | None = None
     settle: SettleReport | None = None
     level: LevelReport | None = None
+    refit: RefitReport | None = None
     judge: JudgeReport | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     weight_change: list[float] = field(default_factory=list)
@@ -270,16 +293,26 @@ class SleepReport:
         told = {**told, "verdicts": [Verdict(**verdict) for verdict in told.get("verdicts", ())]}
         own = {f.name: told[f.name] for f in fields(cls) if f.name in told}
         sleep = ClosedFormReport if told.get("engine") == "closed_form" else SimulationReport
-        for slot, kind in zip(_STAGES, (sleep, BalanceReport, SettleReport, LevelReport, JudgeReport), strict=True):
+        for slot, kind in zip(
+            _STAGES, (sleep, BalanceReport, SettleReport, LevelReport, RefitReport, JudgeReport), strict=True
+        ):
             stage = kind(**{f.name: told[f.name] for f in fields(kind) if f.name in told})
             own[slot] = None if stage == kind() else stage
         return cls(**own)
 
 
-_STAGES = ("sleep", "balance", "settle", "level", "judge")
+_STAGES = ("sleep", "balance", "settle", "level", "refit", "judge")
 """Fields of SleepReport that are stages."""
 
-_BLANK = (ClosedFormReport(), SimulationReport(), BalanceReport(), SettleReport(), LevelReport(), JudgeReport())
+_BLANK = (
+    ClosedFormReport(),
+    SimulationReport(),
+    BalanceReport(),
+    SettleReport(),
+    LevelReport(),
+    RefitReport(),
+    JudgeReport(),
+)
 
 _TOLD = {f.name for stage in _BLANK for f in fields(stage)}
 """What stages report."""

@@ -71,6 +71,7 @@ class Sleeper:
             needs_classes=not self.config.is_pure,
             needs_rates=self.config.needs_rates,
             holds=holds and not self.config.is_off,
+            class_means=self.config.refits,
         )
 
     def sleep(

@@ -72,6 +72,7 @@ CHOICES = {  # field -> a slip, and what was meant
     "engine": ("closed-form", "closed_form"),
     "noise": ("gausian", "gaussian"),
     "prior": ("count", "counts"),
+    "keep": ("class_mean", "class_means"),
 }
 
 ACCEPTED = {

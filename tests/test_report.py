@@ -12,6 +12,7 @@ from src_plugin.report import (
     ClosedFormReport,
     JudgeReport,
     LevelReport,
+    RefitReport,
     SettleReport,
     SimulationReport,
     SleepReport,
@@ -28,6 +29,7 @@ SLEPT = SleepReport(
     balance=BalanceReport(expected_share=0.5, share_trained=0.9, share_slept=0.8),
     settle=SettleReport(share_settled=0.55, settled_at=0.7, settled_towards="before"),
     level=LevelReport(gains=[0.5, 2.0], offsets=[-1.0, 1.0], share_levelled=0.45),
+    refit=RefitReport(64, 0.5, 0.875),
     judge=JudgeReport([8, 2], 7.5, 0.01, 0.5, 0.75, [Verdict("the night", 0.75, 0.01, True)]),
     skipped={"correlated noise": "no inputs"},
     seconds=0.125,
@@ -36,10 +38,10 @@ BLANK = {
     **dict.fromkeys(("gate", "engine", "input_variation", "noise_strength", "expected_share", "share_trained")),
     **dict.fromkeys(("share_slept", "share_settled", "share_levelled", "settled_at", "settled_towards", "gains")),
     **dict.fromkeys(("offsets", "kept_fraction", "samples", "exemplars", "must_rise", "samples_trained")),
-    **dict.fromkeys(("samples_after",)),
+    **dict.fromkeys(("samples_after", "refit_before", "refit_after")),
     **{name: [] for name in ("fractions", "answers", "spikes", "rates", "scales", "thresholds", "inc", "dec")},
     **{name: [] for name in ("potentiations", "depressions", "verdicts", "weight_change", "weight_norm")},
-    **{"steps": 0, "strength": 0.0, "skipped": {}, "backbone_trained": False, "seconds": 0.0},
+    **{"steps": 0, "strength": 0.0, "refit_vectors": 0, "skipped": {}, "backbone_trained": False, "seconds": 0.0},
 }
 
 
@@ -65,6 +67,7 @@ def test_each_stage_prints_its_line():
         "  settle  new classes win 80% -> 55% of noise (their share: 50%), at 0.70 of the way from the weights "
         "before to the slept ones",
         "  level   outputs times 0.5 to 2, offset by -1 to +1; new classes win 45%",
+        "  refit   on 64 noise vectors around class means: 50% of them right before, 88% now",
         "  judge   by 8 rehearsed samples (7.5 different ones a class) and 2 new ones, of which 50.0% were right "
         "before, class by class",
         "          after the night 75.0%; it had to rise by 1.0 points: kept",

@@ -312,7 +312,7 @@ LATER_STREAM_FIELDS: dict[str, Any] = {
 
 LATER_SLEEP_FIELDS: dict[str, Any] = {
     **{"new_classes_gate": True, "hidden_gate": True},
-    **{"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"},
+    **{"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal", "keep": "mean"},
 }
 """The same of `SleepConfig`, with what they were then; that is not always their default now."""
 

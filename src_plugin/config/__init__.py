@@ -25,6 +25,8 @@ NoiseKind = Literal["gaussian", "binary"]
 
 Prior = Literal["counts", "equal"]
 
+Keep = Literal["mean", "class_means"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gates:
@@ -66,6 +68,8 @@ class SleepConfig:
             was before (`src_plugin.night.binary_noise`).
         prior: Which share of that noise each class is to win: that of its images among all ("counts"), or all the same
             ("equal"), which favours rare classes.
+        keep: What is kept of inputs between experiences: their "mean" alone, as in the article, or also the mean of
+            each class ("class_means"): then the output layer is fitted on noise around these, at the end of a night.
         gates: What keeps a healthy network awake.
         constants: Every other number.
 
@@ -82,6 +86,7 @@ class SleepConfig:
     level: bool = True
     noise: NoiseKind = "gaussian"
     prior: Prior = "counts"
+    keep: Keep = "mean"
     gates: Gates = field(default_factory=Gates)
     constants: Constants = field(default_factory=Constants)
 
@@ -89,6 +94,7 @@ class SleepConfig:
         """Refuse what cannot be meant."""
         check_choice(self, "noise", get_args(NoiseKind))
         check_choice(self, "prior", get_args(Prior))
+        check_choice(self, "keep", get_args(Keep))
         for name, kinds, example in (
             ("sleep", (ClosedForm, Simulation, type(None)), "ClosedForm(depth=0.5), Simulation() or None"),
             ("gates", (Gates,), "Gates(balance=False)"),
@@ -165,7 +171,7 @@ class SleepConfig:
         if isinstance(self.sleep, ClosedForm) and self.sleep.depth == ClosedForm().depth:
             told["depth"] = None
         told |= {"replay": self.sleep is not None, "settle": self.settle, "level": self.level}
-        told |= {"noise": self.noise, "prior": self.prior}
+        told |= {"noise": self.noise, "prior": self.prior, "keep": self.keep}
         told |= {f"{name}_gate": value for name, value in asdict(self.gates).items()}
         told["constants"] = asdict(self.constants)
         usual = {"constants": asdict(Constants()), "measuring": asdict(Measuring())}
@@ -180,14 +186,14 @@ class SleepConfig:
         """Return why sleep number `index` (from 0) can change nothing, whatever training showed; or None."""
         if isinstance(self.sleep, Simulation) and self.sleep.steps_at(index) == 0:
             return "zero steps"
-        return None if self.sleep or self.settle or self.level else "every stage is switched off"
+        return None if self.sleep or not self.is_pure else "every stage is switched off"
 
     @property
     def is_off(self) -> bool:
         """Whether no sleep can change anything: all have zero steps, or every stage is off."""
         if isinstance(self.sleep, Simulation):
             return not self.sleep.has_steps
-        return not (self.sleep or self.settle or self.level)
+        return self.sleep is None and self.is_pure
 
     @property
     def simulation(self) -> Simulation:
@@ -212,8 +218,13 @@ class SleepConfig:
 
     @property
     def is_pure(self) -> bool:
-        """Whether a sleep is nothing but SRC: no settling, no levelling."""
-        return not (self.settle or self.level)
+        """Whether a sleep is nothing but SRC: no settling, no levelling, no refitted output layer."""
+        return not (self.settle or self.level or self.refits)
+
+    @property
+    def refits(self) -> bool:
+        """Whether the output layer is fitted on labelled noise: class means are kept."""
+        return self.keep != "mean"
 
 
 def as_config(config: SleepConfig | str | None) -> SleepConfig:
@@ -238,7 +249,7 @@ _NOTHING = object()
 
 _ENGINES = ("closed_form", "simulated")
 
-_TOP = ("settle", "level", "noise", "prior", "constants")
+_TOP = ("settle", "level", "noise", "prior", "keep", "constants")
 """Fields of SleepConfig that are called the same in flat settings."""
 
 

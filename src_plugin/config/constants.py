@@ -27,6 +27,11 @@ class Constants:
         level_gain: How far outputs go to equal spread, in logarithms: whole, it would undo what a class with clearer
             features earned.
         level_rounds: Rounds of the fixed point that levels outputs.
+        class_vectors: Labelled noise vectors of each class, where class means are kept. Three times as many do no
+            better.
+        class_spread: Their standard deviation, in those of current inputs around their class means.
+        refit_strength: How hard the refitted output layer is pulled back, in units of the hidden activity.
+        refit_steps: Iterations of its solver, at most.
         recalled: Recall of rehearsed samples above which a network stays awake, where no samples can judge a night.
         judge_gain: By how much the mean accuracy over classes has to rise in a night where nothing is memorised: about
             what a night costs what is learnt next.
@@ -42,6 +47,10 @@ class Constants:
     settle_refinements: int = 4
     level_gain: float = 0.5
     level_rounds: int = 60
+    class_vectors: int = 32
+    class_spread: float = 1.5
+    refit_strength: float = 1e-3
+    refit_steps: int = 15
     recalled: float = 0.5
     judge_gain: float = 0.01
     judge_memorised: float = 0.75
@@ -54,13 +63,13 @@ class Constants:
 
 _CHECKS = (
     Check(
-        ("noise_vectors", "noise_inputs", "settle_refinements", "level_rounds"),
+        ("noise_vectors", "noise_inputs", "settle_refinements", "level_rounds", "class_vectors", "refit_steps"),
         lambda v: is_int(v) and v > 0,
         "whole, 1 or more",
     ),
     Check(("noise_vectors",), lambda v: v % 2 == 0, "even: one half tells shares, both level"),
     Check(("settle_step", "recalled", "judge_memorised"), is_share, "in (0, 1]"),
-    Check(("noise_spread",), is_positive, "a finite number above 0"),
+    Check(("noise_spread", "class_spread", "refit_strength"), is_positive, "a finite number above 0"),
     Check(
         ("noise_below", "level_gain", "judge_gain", "judge_margin"),
         is_least_0,

@@ -56,24 +56,37 @@ def draw_noise(
         known = inputs[-constants.noise_inputs :].float() - low  # from here on above low
     mean = torch.from_numpy(mean_input).to(device, torch.float32) - low
     spread, top = mean.clone(), torch.full_like(mean, max(1.0, float(mean.max())))
-    g = _normal((n, len(mean)), generator, device)
+    g = normal((n, len(mean)), generator, device)
     if known is not None:
         centred = known - known.mean(0)
         deviation = (centred.square().sum(0) / (len(known) - 1)).sqrt()  # std(0) takes ten times as long
         varies = deviation > max(1e-3 * float(deviation.max()), 1e-6 * float(known.abs().max()))  # no rounding error
-        mixed = _normal((n // 2, len(known)), generator, device) @ centred / ((len(known) - 1) ** 0.5 * deviation)
+        mixed = normal((n // 2, len(known)), generator, device) @ centred / ((len(known) - 1) ** 0.5 * deviation)
         g[1::2] = torch.where(varies, mixed, g[1::2])
         spread = torch.where(varies, deviation, spread)
         top = torch.where(varies, known.amax(0), known.max())
     wanted = mean - torch.minimum(mean / 2, constants.noise_below * spread)
     top = torch.maximum(top, mean)
     width = (constants.noise_spread * spread).clamp(min=1e-6)
-    noise: Tensor = (_centre(wanted, width, top) + width * g).clamp(min=0.0).minimum(top)
-    return noise + low
+    return clipped_gaussian(wanted, width, top, width * g) + low
 
 
-def _normal(shape: tuple[int, int], generator: np.random.Generator, device: torch.device | None) -> Tensor:
+def normal(shape: tuple[int, int], generator: np.random.Generator, device: torch.device | None) -> Tensor:
+    """Return standard normal numbers, float32, on a device."""
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32)).to(device)
+
+
+def clipped_gaussian(wanted: Tensor, width: Tensor, top: Tensor, deviations: Tensor) -> Tensor:
+    """Return deviations around centres, clipped to [0, top], so that Gaussian ones have the wanted means.
+
+    Args:
+        wanted: Mean of each input, shape (n_0,).
+        width: Standard deviation of each, shape (n_0,).
+        top: The largest value of each, shape (n_0,).
+        deviations: Shape (n, n_0), of that standard deviation.
+    """
+    noise: Tensor = (_centre(wanted, width, top) + deviations).clamp(min=0.0).minimum(top)
+    return noise
 
 
 def _centre(wanted: Tensor, width: Tensor, top: Tensor) -> Tensor:

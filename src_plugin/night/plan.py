@@ -21,12 +21,14 @@ class Stages:
         sleep: Of the sleep itself.
         settle: Of settling.
         level: Of levelling.
+        refits: Whether the output layer is fitted on labelled noise afterwards, where there is some.
         levels_only: Whether the night is meant to level outputs and do nothing else.
     """
 
     sleep: str | None = None
     settle: str | None = None
     level: str | None = None
+    refits: bool = False
     levels_only: bool = False
 
     @property
@@ -95,7 +97,7 @@ def plan_night(config: SleepConfig, training: TrainingSummary, *, n_layers: int,
 
 def _levelling(why: str, whole: Stages) -> Stages:
     """Return a night in which outputs are levelled only, where a whole one could level them."""
-    return Stages(why, why, whole.level, levels_only=True)
+    return Stages(why, why, whole.level, refits=whole.refits, levels_only=True)
 
 
 def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected: bool) -> Stages:
@@ -116,6 +118,7 @@ def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected
         sleep if how else off,
         settle if config.settle else off,
         level if config.level else off,
+        refits=config.refits,
         levels_only=not (how or config.settle),
     )
 

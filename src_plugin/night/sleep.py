@@ -31,6 +31,7 @@ from src_plugin.night.arguments import (
     prior_of,
 )
 from src_plugin.night.judge import Judge
+from src_plugin.night.labelled import draw_labelled
 from src_plugin.night.noise import draw_noise, share_of
 from src_plugin.night.plan import Plan, plan_night
 from src_plugin.night.stages import NOTHING_EXCITED, Evening, pass_night
@@ -224,7 +225,26 @@ def _evening(head: Head, training: TrainingSummary, config: SleepConfig, generat
     first, second = (Probe(head, half) for half in vectors.tensor_split(2))
     share = share_of(first.logits(trained), seen=classes.seen, new=classes.new)
     balance = BalanceReport(strength, classes.share_of_new(prior), share)
-    return replace(evening, prior=prior, noise=(first, second), balance=balance)
+    labelled = _labelled(evening, generator)
+    return replace(evening, prior=prior, noise=(first, second), balance=balance, labelled=labelled)
+
+
+def _labelled(evening: Evening, generator: np.random.Generator) -> tuple[Probe, Tensor] | None:
+    """Return noise around the mean of each class, and its classes; None if a mean or a labelled input is missing."""
+    training, config = evening.training, evening.config
+    seen, means = training.classes.seen, training.class_means or {}
+    if not config.refits or training.fresh is None or not set(seen) <= set(means):
+        return None
+    inputs, labels = (part.to(evening.trained.device) for part in training.fresh)
+    lowest = lowest_input(training.lowest, training.mean, training.inputs)
+    vectors, classes = draw_labelled(
+        {c: means[c] for c in seen},
+        (inputs, labels),
+        generator=generator,
+        lowest=lowest,
+        constants=config.constants,
+    )
+    return Probe(evening.head, vectors.to(evening.trained.weights[0])), classes
 
 
 def _draw(evening: Evening, generator: np.random.Generator) -> tuple[Tensor, float | None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from src_plugin.config import ClosedForm, Simulation, SleepConfig, by_depth
 from src_plugin.head.probe import Probe
@@ -17,7 +18,16 @@ from src_plugin.night import settle as settling
 from src_plugin.night.closed_form import inhibit
 from src_plugin.night.noise import share_of
 from src_plugin.night.plan import Stages
-from src_plugin.report import BalanceReport, ClosedFormReport, LevelReport, SettleReport, SimulationReport, SleepReport
+from src_plugin.night.refit import refit
+from src_plugin.report import (
+    BalanceReport,
+    ClosedFormReport,
+    LevelReport,
+    RefitReport,
+    SettleReport,
+    SimulationReport,
+    SleepReport,
+)
 from src_plugin.waking.summary import TrainingSummary
 
 NOTHING_EXCITED = "no unit that could sleep answers the mean input"
@@ -36,6 +46,7 @@ class Evening:
         noise: The head and noise to show it, in two halves: the first tells shares, both level outputs. None where
             there is nothing to balance.
         balance: What new classes win of it, and what they are to win.
+        labelled: The head and noise around the mean of each class, with these classes; None without class means.
     """
 
     head: Head
@@ -45,6 +56,7 @@ class Evening:
     prior: tuple[float, ...] = ()
     noise: tuple[Probe, Probe] | None = None
     balance: BalanceReport | None = None
+    labelled: tuple[Probe, Tensor] | None = None
 
 
 def prepare(config: SleepConfig) -> None:
@@ -88,7 +100,13 @@ def pass_night(
         skipped["level"] = stages.level
     else:
         state, level = _level(evening, state)
-    return state, replace(told, sleep=sleep, balance=balance, settle=settle, level=level, skipped=skipped)
+    fitted = None
+    if stages.refits and evening.labelled is None:
+        skipped["refit"] = "there is no mean of every class, or no labelled input of the current experience"
+    elif stages.refits:
+        state, fitted = _refit(evening, state)
+    told = replace(told, sleep=sleep, balance=balance, settle=settle, level=level, refit=fitted, skipped=skipped)
+    return state, told
 
 
 def _sleep(
@@ -135,3 +153,20 @@ def _level(evening: Evening, settled: HeadState) -> tuple[HeadState, LevelReport
     )
     share = classes.share_of_new(levelled.shares.tolist())
     return levelled.state, LevelReport(levelled.gains.tolist(), levelled.offsets.tolist(), share)
+
+
+def _refit(evening: Evening, levelled: HeadState) -> tuple[HeadState, RefitReport]:
+    assert evening.labelled is not None  # by the caller
+    noise, labels = evening.labelled
+    classes = evening.training.classes
+    fitted = refit(noise, labels, levelled, seen=classes.seen, prior=evening.prior, constants=evening.config.constants)
+    right = [
+        float((noise.logits(state)[:, list(classes.seen)].argmax(1) == _among(labels, classes.seen)).double().mean())
+        for state in (levelled, fitted)
+    ]
+    return fitted, RefitReport(len(labels), *right)
+
+
+def _among(labels: Tensor, seen: tuple[int, ...]) -> Tensor:
+    """Return the place of each label among the classes seen, ascending."""
+    return torch.searchsorted(torch.tensor(seen, device=labels.device), labels)

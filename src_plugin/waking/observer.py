@@ -23,6 +23,7 @@ from src_plugin.head.state import Head, HeadState
 from src_plugin.head.trace import Trace, trace_forward
 from src_plugin.head.watch import Forward, Pass, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
+from src_plugin.waking.class_means import ClassMeans
 from src_plugin.waking.classes import ClassLedger
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
 from src_plugin.waking.mean import check_mean_input
@@ -53,6 +54,7 @@ class Waking:
         needs_classes: Refuse targets that are not class numbers (pure SRC takes any, and then knows no classes).
         needs_rates: Refuse inputs of the head that are negative on average: they could not spike.
         holds: Keep batch norm below the head in eval mode if all is frozen there; False touches no mode.
+        class_means: Keep the mean input of each class, too.
 
     Attributes:
         ledger: The classes, and how well they are recalled.
@@ -67,6 +69,7 @@ class Waking:
         needs_classes: bool = True,
         needs_rates: bool = False,
         holds: bool = True,
+        class_means: bool = False,
     ) -> None:
         self.head_names = head
         self.needs_classes = needs_classes
@@ -83,6 +86,7 @@ class Waking:
         self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
         self._iterations = 0  # since the last sleep
         self._norms: dict[str, Moments] = {}  # of batch norm in the head, by its name
+        self._class_means = ClassMeans() if class_means else None
         self._has_told = False
         self._watch = Watch()
         self._hold = NormHold() if holds else None
@@ -239,7 +243,12 @@ class Waking:
             self._recent.note(x, None, seen=())
             return
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
-        self._recent.note(x, targets.detach() if self.ledger.has_classes else None, seen=self.ledger.seen)
+        self._note_inputs(x, targets.detach() if self.ledger.has_classes else None, n_classes=self.head.sizes[-1])
+
+    def _note_inputs(self, x: Tensor, targets: Tensor | None, *, n_classes: int) -> None:
+        self._recent.note(x, targets, seen=self.ledger.seen)
+        if self._class_means is not None and targets is not None:
+            self._class_means.note(x, targets, n_classes=n_classes)
 
     def _tell_one_layer(self) -> None:
         """Say once what levelling alone is, and what does more where it is all that can be done."""
@@ -360,6 +369,8 @@ class Waking:
             classes=classes,
             samples=self._recent.samples,
             exemplars=self._recent.exemplars(classes.old),
+            class_means=None if self._class_means is None or inputs is not None else self._class_means.mapping(),
+            fresh=self._recent.fresh,
             iterations=self._iterations,
             index=index,
             backbone_trained=backbone_trained,
@@ -402,6 +413,7 @@ class Waking:
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
+            "class_means": None if self._class_means is None else self._class_means.state_dict(),
             "norms": {name: (moments.n, moments.mean, moments.square) for name, moments in self._norms.items()},
         }
 
@@ -413,6 +425,8 @@ class Waking:
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
+        if self._class_means is not None and state.get("class_means") is not None:
+            self._class_means.load_state_dict(state["class_means"])
         self._norms = {name: Moments(*moments) for name, moments in state.get("norms", {}).items()}
 
     @property
@@ -422,7 +436,8 @@ class Waking:
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         norms = sum(moments.nbytes for moments in self._norms.values())
-        return mean + before + norms + 8 * (1 + classes + len(self._buffers or ()))
+        class_means = 0 if self._class_means is None else self._class_means.nbytes
+        return mean + before + norms + class_means + 8 * (1 + classes + len(self._buffers or ()))
 
 
 def task_heads_message(model: nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,8 @@ class TrainingSummary:
         classes: Which classes are new and old, their images, and how well old ones are recalled.
         samples: Inputs of the head from old (rehearsed) and new classes, with their classes; or None.
         exemplars: How many different ones of an old class were rehearsed, on average; None counts those in `samples`.
+        class_means: Mean input of the head for each class, shape (n_0,), where those are kept; or None.
+        fresh: The last inputs of new classes, shape (m, n_0), and their classes; or None.
         iterations: How many training had; None where that is not known. Only binary noise asks.
         index: How many sleeps came before.
         protector: Name of a plugin that protects what earlier inputs evoke, so that the sleep itself is left out.
@@ -38,6 +41,8 @@ class TrainingSummary:
     classes: Classes = field(default_factory=Classes)
     samples: Samples | None = None
     exemplars: float | None = None
+    class_means: Mapping[int, Tensor] | None = None
+    fresh: Samples | None = None
     iterations: int | None = None
     index: int = 0
     protector: str | None = None
