@@ -1,4 +1,4 @@
-"""Show what simulated nights do, and what may stand in their place."""
+"""Show what sleep does: figures of the article made again, nights taken apart, and what may stand in their place."""
 
 from __future__ import annotations
 
@@ -18,28 +18,85 @@ from benchmarks.markdown import check_marks, write_between_marks
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
-CLOSED_FORM, PREDICTION = "closed_form", "prediction"
+CLOSED_FORM, PREDICTION, PATCHES = "closed_form", "prediction", "patches"
 """Folders of records."""
+
+Act = Callable[[argparse.Namespace, Console], str]
+"""Makes what is missing, and returns the tables."""
 
 ADAM = ("training.optimizer=adam", "training.lr=0.001")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    what = "closed-form: each night again with something else in the place of its sleep; prediction: a grid of sleeps"
-    parser.add_argument("what", choices=("closed-form", "prediction"), help=what)
+    what = parser.add_subparsers(dest="what", required=True)
+    for name, (words, act) in OF_STREAMS.items():
+        command = what.add_parser(name, help=words, description=words)
+        _add_streams(command)
+        command.set_defaults(act=act)
+    words = "figure 1 of the article: four binary images that overlap"
+    command = what.add_parser("patches", help=words, description=words)
+    command.add_argument("--overlaps", nargs="+", type=int, metavar="N", help="shared pixels; default: 0 to 20")
+    command.add_argument("--trials", type=int, default=10, metavar="N", help="of each overlap; default: 10")
+    _add_results(command)
+    command.set_defaults(act=_patches)
+
+
+def _add_streams(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("configs", type=Path, nargs="+", help="files of configs/; measured on held-out images")
     add_changes(parser)
     parser.add_argument("--adam", action="store_true", help="each config once more, trained by Adam 0.001")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], metavar="N", help="default: 0 1")
-    place = "folder of folders of records; default: runs/explain"
-    parser.add_argument("--out", type=Path, default=Path("runs/explain"), metavar="DIR", help=place)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
+    _add_results(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch; default: torch's own choice")
     add_places(parser)
 
 
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    place = "folder of folders of records; default: runs/explain"
+    parser.add_argument("--out", type=Path, default=Path("runs/explain"), metavar="DIR", help=place)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also make the marked tables of a document anew")
+
+
 def main(options: argparse.Namespace, console: Console) -> int:
-    """Show what simulated nights do, and what may stand in their place; or how well formulas predict them."""
+    """Make what is missing of the records of an explanation, its pictures and its tables."""
+    if options.write is not None:
+        check_marks(options.write)  # to be refused now, not after hours
+    tables = options.act(options, console)
+    say(console, tables)
+    if options.write is not None:
+        write_between_marks(options.write, tables)
+        say(console, f"wrote the tables of {options.write}")
+    return 0
+
+
+def _patches(options: argparse.Namespace, console: Console) -> str:
+    from benchmarks.explain.patches.running import OVERLAPS, check_request, explain_patches
+
+    overlaps = tuple(sorted(set(OVERLAPS if options.overlaps is None else options.overlaps)))
+    check_request(overlaps, options.trials)
+    from benchmarks.explain.patches.picture import draw_patches_figure
+    from benchmarks.explain.patches.table import markdown
+    from benchmarks.explain.records import read, write
+    from benchmarks.records.packed import exists
+
+    path = options.out / PATCHES / f"patches-{options.trials}trials-{_short(overlaps)}.json"
+    if not exists(path):
+        write(explain_patches(overlaps, n_trials=options.trials), path)
+        say(console, path)
+    record = read(path)
+    for picture in draw_patches_figure(record, path.with_suffix(".png")):
+        say(console, picture)
+    return markdown(record)
+
+
+def _short(overlaps: tuple[int, ...]) -> str:
+    """Return overlaps as a part of a file's name."""
+    is_range = overlaps == tuple(range(overlaps[0], overlaps[-1] + 1))
+    return f"{overlaps[0]}to{overlaps[-1]}" if is_range else "_".join(map(str, overlaps))
+
+
+def _configs(options: argparse.Namespace) -> list[RunConfig]:
+    """Return all configs, after every check that costs no time."""
     configs = []
     for path in dict.fromkeys(options.configs):
         configs.append(load_config(path, changes=options.changes))
@@ -47,8 +104,6 @@ def main(options: argparse.Namespace, console: Console) -> int:
             configs.append(load_config(path, changes=[*options.changes, *ADAM]))
     for config in configs:
         check_names(config, ())
-    if options.write is not None:
-        check_marks(options.write)  # to be refused now, not after hours
     check_device(options.device)
 
     import torch
@@ -60,16 +115,11 @@ def main(options: argparse.Namespace, console: Console) -> int:
         torch.set_num_threads(options.threads)
     for config in configs:
         check_dataset(held_out(config), places=places(options), seeds=options.seeds)
-    {"closed-form": _closed_form, "prediction": _prediction}[options.what](configs, options, console)
-    tables = "\n\n".join(_tables(options.out))
-    say(console, tables)
-    if options.write is not None:
-        write_between_marks(options.write, tables)
-        say(console, f"wrote the tables of {options.write}")
-    return 0
+    return configs
 
 
-def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
+def _closed_form(options: argparse.Namespace, console: Console) -> str:
+    configs = _configs(options)
     from benchmarks.explain.picture import draw_nights
     from benchmarks.explain.records import read_all
     from benchmarks.explain.running import explain as explain_run
@@ -80,9 +130,11 @@ def _closed_form(configs: list[RunConfig], options: argparse.Namespace, console:
         say(console, path)
     for picture in draw_nights(read_all(folder), folder / "nights.png"):
         say(console, picture)
+    return _tables(options.out)
 
 
-def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: Console) -> None:
+def _prediction(options: argparse.Namespace, console: Console) -> str:
+    configs = _configs(options)
     from benchmarks.explain.prediction import predict_grid
     from benchmarks.explain.prediction_picture import draw_grid
     from benchmarks.explain.records import paths_in, read
@@ -94,6 +146,7 @@ def _prediction(configs: list[RunConfig], options: argparse.Namespace, console: 
     for path in paths_in(folder):
         for picture in draw_grid(read(path), path.with_suffix(".png")):
             say(console, picture)
+    return _tables(options.out)
 
 
 def _missing(
@@ -120,14 +173,19 @@ def _missing(
                 yield path, make
 
 
-def _tables(out: Path) -> Iterator[str]:
-    """Yield the tables of all records there are."""
+def _tables(out: Path) -> str:
+    """Return the tables of `docs/closed_form.md`: of all records of nights and of predictions there are."""
     from benchmarks.explain.prediction_table import prediction_table
     from benchmarks.explain.records import read_all
     from benchmarks.explain.tables import markdown
 
     nights = read_all(out / CLOSED_FORM)
-    if nights:
-        yield markdown(nights)
-    for record in read_all(out / PREDICTION):
-        yield prediction_table(record)
+    tables = [markdown(nights)] if nights else []
+    return "\n\n".join([*tables, *(prediction_table(record) for record in read_all(out / PREDICTION))])
+
+
+OF_STREAMS: dict[str, tuple[str, Act]] = {
+    "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
+    "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
+}
+"""Explanations that take configs -> what they show, and what makes them."""
