@@ -79,7 +79,7 @@ def _patches(options: argparse.Namespace, console: Console) -> str:
     from benchmarks.explain.records import read, write
     from benchmarks.records.packed import exists
 
-    path = options.out / PATCHES / f"patches-{options.trials}trials-{_short(overlaps)}.json"
+    path = options.out / PATCHES / f"patches-seed0-{options.trials}trials-{_short(overlaps)}.json"
     if not exists(path):
         write(explain_patches(overlaps, n_trials=options.trials), path)
         say(console, path)
