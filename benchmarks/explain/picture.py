@@ -9,8 +9,8 @@ from textwrap import fill
 import matplotlib
 import numpy as np
 
+from benchmarks.explain.controls.rows import SIMULATED, TITLES
 from benchmarks.explain.records import Told, groups_of, is_gated
-from benchmarks.explain.stages import SIMULATED, TITLES
 from benchmarks.explain.tables import describe, differences
 
 matplotlib.use("Agg")

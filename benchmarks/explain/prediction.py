@@ -18,9 +18,9 @@ from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.data.dataset import Dataset
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Night
+from benchmarks.explain.origin import made_here
 from benchmarks.explain.predicting import integrate, predict, rest_alike
-from benchmarks.explain.running import held_out, learn
-from benchmarks.records.environment import commit, hardware, versions
+from benchmarks.explain.running import held_out, learn, watching
 from benchmarks.records.record import finite
 from src_plugin.config import SleepConfig, by_depth
 from src_plugin.night.replay import replay
@@ -74,8 +74,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
     started = time.perf_counter()
     config = held_out(config)
     nights: list[Night] = []
-    learn(config, seed=seed, data=data, show=lambda night, *_: nights.append(night))
-    name, is_clean = commit()
+    learn(config, seed=seed, data=data, sleeper=watching(lambda night, *_: nights.append(night)))
     found: dict[str, Any] = finite(
         {
             "schema": 1,
@@ -84,10 +83,7 @@ def predict_grid(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, An
             "seed": seed,
             "settings": [{**setting, **compare(nights[-1], config_of(setting, nights[-1].mean))} for setting in grid()],
             "seconds": time.perf_counter() - started,
-            "versions": versions(),
-            "commit": name,
-            "tree_clean": is_clean,
-            "hardware": hardware("cpu"),
+            **made_here(),
         }
     )
     return found

@@ -6,16 +6,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.data.dataset import Dataset
+from benchmarks.explain.controls.rows import DEFAULT, IN_PLACE, SIMULATED, Given, replaced
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Asleep, Night, NightWatch, pass_again, simulate_again
+from benchmarks.explain.origin import made_here
 from benchmarks.explain.predicting import predict
-from benchmarks.explain.stages import DEFAULT, SIMULATED, TITLES, replaced
-from benchmarks.records.environment import commit, hardware, versions
 from benchmarks.records.metrics import pooled_accuracy
 from benchmarks.records.record import finite
 from benchmarks.runs.measuring import measure
@@ -23,18 +22,34 @@ from benchmarks.runs.models import LOSSES, build_model, build_optimizer
 from benchmarks.runs.runner import SeenClasses, seed_everything
 from benchmarks.streams.batches import WholeBatches
 from benchmarks.streams.stream import Stream, build_stream
-from src_plugin.config import by_depth
+from src_plugin.config import SleepConfig, by_depth
 from src_plugin.errors import ConfigError
 from src_plugin.head.state import HeadState
 from src_plugin.night.stimulus import spike_probability
+from src_plugin.plugin import SRCPlugin
 from strategies import TrainingSetup, build_strategy
+
+After = Callable[[int, Stream, Any], None]
+"""Called with the number of an experience that is over, the stream, and the strategy."""
 
 Show = Callable[[Night, Stream, Any], None]
 """Called with each night, once it is over, the stream, and the strategy."""
 
+Sleeper = Callable[..., SRCPlugin]
+"""Makes the plugin that sleeps: of the stream, a `SleepConfig`, and the settings of SRCPlugin."""
 
-def held_out(config: RunConfig) -> RunConfig:
-    """Return a config whose sleep is simulated, and that is measured on held-out training images.
+
+def watching(show: Show) -> Sleeper:
+    """Return what makes a plugin that shows each night."""
+
+    def make(stream: Stream, config: SleepConfig, **settings: Any) -> SRCPlugin:
+        return NightWatch(config, show=lambda night, strategy: show(night, stream, strategy), **settings)
+
+    return make
+
+
+def measured_on_held_out(config: RunConfig) -> RunConfig:
+    """Return a config that is measured on held-out training images.
 
     Raises:
         ConfigError: It is one that no night could be shown of.
@@ -43,22 +58,34 @@ def held_out(config: RunConfig) -> RunConfig:
         raise ConfigError(f"{config.name}: explain takes class-incremental streams with one head for all classes")
     if config.backbone is not None and not config.backbone.cached:
         raise ConfigError(f"{config.name}: explain takes features that are kept, backbone.cached: true")
+    return config.model_copy(update={"stream": config.stream.model_copy(update={"validation": True})})
+
+
+def held_out(config: RunConfig) -> RunConfig:
+    """Return a config whose sleep is simulated, and that is measured on held-out training images.
+
+    Raises:
+        ConfigError: It is one that no night could be shown of.
+    """
+    config = measured_on_held_out(config)
     sleep = config.sleep
     if not sleep.build().simulates:
         sleep = sleep.model_copy(update={"set": {**sleep.set, "engine": "simulated"}})
         sleep.build()
-    stream = config.stream.model_copy(update={"validation": True})
-    return config.model_copy(update={"stream": stream, "sleep": sleep})
+    return config.model_copy(update={"sleep": sleep})
 
 
-def learn(config: RunConfig, *, seed: int, data: Dataset, show: Show) -> Stream:
-    """Learn a stream as `naive+src` does in `benchmarks.runs.runner.run`, and show every night.
+def learn(
+    config: RunConfig, *, seed: int, data: Dataset, sleeper: Sleeper | None, after: After = lambda *_: None
+) -> Stream:
+    """Learn a stream as `naive`, or with a sleeper as `naive+src`, does in `benchmarks.runs.runner.run`.
 
     Args:
-        config: See `held_out`.
+        config: See `measured_on_held_out`.
         seed: Of everything.
         data: The images.
-        show: Called with each night.
+        sleeper: Makes the plugin that sleeps; None sleeps never.
+        after: Called after each experience.
     """
     stream = build_stream(config.stream, data=data, seed=seed)
     seed_everything(seed)
@@ -75,19 +102,16 @@ def learn(config: RunConfig, *, seed: int, data: Dataset, show: Show) -> Stream:
         seed=seed,
     )
     learner = build_strategy("naive", setup)
-    reference = None
-    if config.sleep.reference == "seen_classes":
-        reference = SeenClasses(stream.data, scales=stream.scales, device="cpu")
-    watch = NightWatch(
-        config.sleep.build(),
-        show=lambda night, strategy: show(night, stream, strategy),
-        seed=seed,
-        every=config.sleep.every,
-        reference=reference,
-    )
-    learner.plugins += [watch, WholeBatches(stream.train_images)]
-    for experience in stream.train_stream:
+    if sleeper is not None:
+        reference = None
+        if config.sleep.reference == "seen_classes":
+            reference = SeenClasses(stream.data, scales=stream.scales, device="cpu")
+        sleep = config.sleep
+        learner.plugins.append(sleeper(stream, sleep.build(), seed=seed, every=sleep.every, reference=reference))
+    learner.plugins.append(WholeBatches(stream.train_images))
+    for i, experience in enumerate(stream.train_stream):
         learner.train(experience)
+        after(i, stream, learner)
     return stream
 
 
@@ -112,8 +136,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
         i = strategy.experience.current_experience
         nights.append({"experience": i, **explain_night(night, accuracy=_accuracy_after(i, stream, strategy, night))})
 
-    stream = learn(config, seed=seed, data=data, show=show)
-    name, is_clean = commit()
+    stream = learn(config, seed=seed, data=data, sleeper=watching(show))
     found: dict[str, Any] = finite(
         {
             "schema": 1,
@@ -125,10 +148,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
             "nights": nights,
             "features": data.provenance,
             "seconds": time.perf_counter() - started,
-            "versions": versions(),
-            "commit": name,
-            "tree_clean": is_clean,
-            "hardware": hardware("cpu"),
+            **made_here(),
         }
     )
     return found
@@ -174,17 +194,18 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
         "layers": [],
     }
     if asleep is None:  # a gate left the sleep out, so there is nothing to replace
-        return {**told, "accuracy": dict.fromkeys(TITLES, after)}
-    generator = np.random.default_rng([night.training.index, 20221215])
+        return {**told, "accuracy": dict.fromkeys(IN_PLACE, after)}
     removal = _removal(night, asleep)
     states = replaced(
-        night.trained,
-        asleep.state,
-        night.mean,
-        again=asleep.again,
-        generator=generator,
-        removal=removal,
-        gated=night.config.gate_width is not None,
+        Given(
+            trained=night.trained,
+            slept=asleep.state,
+            mean=night.mean,
+            again=asleep.again,
+            seed=(night.training.index, 20221215),
+            gated=night.config.gate_width is not None,
+            removal=removal,
+        )
     )
     found = {SIMULATED: after}
     for name, state in states.items():

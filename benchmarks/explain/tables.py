@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.explain.controls.rows import SIMULATED, TITLES
 from benchmarks.explain.predicting import FORMULAS
 from benchmarks.explain.records import Told, groups_of, is_gated
-from benchmarks.explain.stages import SIMULATED, TITLES
 from benchmarks.markdown import table
 from benchmarks.records.metrics import Difference, paired_difference
 

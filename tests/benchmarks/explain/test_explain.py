@@ -11,8 +11,8 @@ import yaml
 from benchmarks.__main__ import main
 from benchmarks.configs.run import RunConfig
 from benchmarks.data.dataset import Dataset
+from benchmarks.explain.controls.rows import IN_PLACE, SIMULATED, TITLES
 from benchmarks.explain.running import explain, held_out
-from benchmarks.explain.stages import SIMULATED, TITLES
 from benchmarks.explain.tables import differences, markdown, stage_means
 from benchmarks.records.metrics import pooled_accuracy
 from benchmarks.runs.runner import run
@@ -66,7 +66,7 @@ def test_the_command_from_a_config_to_a_picture(tmp_path: Path, capsys: pytest.C
     assert (folder / "nights.svg").exists()
     table = document.read_text(encoding="utf-8")
     assert "| in the place of the sleep | Digits, SGD | Digits, Adam |" in table
-    assert all(title in table for name, title in TITLES.items() if name != "unit_means_negative")
+    assert all(TITLES[name] in table for name in IN_PLACE if name not in ("unit_means_negative", "last_mean"))
     assert "Digits, SGD | 1 |" in table
     capsys.readouterr()
     made = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}

@@ -7,9 +7,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from benchmarks.explain.controls.rows import (
+    CONTROLS,
+    IN_PLACE,
+    NONE,
+    SIMULATED,
+    Current,
+    Given,
+    on_negative,
+    replaced,
+    with_norms,
+)
 from benchmarks.explain.layers import correlation, describe_layers
 from benchmarks.explain.nights import Night, pass_again, simulate_again
-from benchmarks.explain.stages import NONE, SIMULATED, TITLES, on_negative, replaced, with_norms
 from sleep_samples import CURRENT, MEAN, NEW, OLD, trained
 from sleep_samples import SIMULATED as SETTINGS
 from src_plugin.head.find import find_head
@@ -77,10 +87,10 @@ def test_a_night_again_is_the_night_and_leaves_the_head_as_it_was(evening: Night
 def test_parts_of_an_update_are_what_they_are_called(evening: Night):
     _, asleep, _ = simulate_again(evening)
     assert asleep is not None
-    generator = np.random.default_rng(0)
-    arguments = {"again": asleep.again, "generator": generator, "removal": (0.1, 0.1, 0.1), "gated": True}
-    states = replaced(evening.trained, asleep.state, MEAN, **arguments)
-    assert list(states) == list(TITLES)
+    current = Current(CURRENT, evening.head.hidden, NEW, OLD)
+    more = {"seed": (0,), "removal": (0.1, 0.1, 0.1), "gated": True, "current": current}
+    states = replaced(Given(evening.trained, asleep.state, MEAN, asleep.again, **more))
+    assert list(states) == list(IN_PLACE)
     moved = {
         name: [a - b for a, b in zip(there.weights, evening.trained.weights, strict=True)]
         for name, there in states.items()
@@ -93,5 +103,30 @@ def test_parts_of_an_update_are_what_they_are_called(evening: Night):
         assert_close(moved["unit_means"][layer].std(1), torch.zeros(len(part)), rtol=0, atol=1e-6)
         assert_close(moved["hidden_only"][layer] + moved["output_only"][layer], part, rtol=0, atol=1e-6)
         assert_close(moved["permuted_units"][layer].mean(1).sort()[0], part.mean(1).sort()[0], rtol=0, atol=1e-6)
-        for name in ("noise", "closed_form_norm"):
+        for name in ("noise", "decay", "closed_form_norm"):
             assert float(moved[name][layer].norm()) == pytest.approx(float(part.norm()), rel=1e-3)
+
+
+def given(*weights: list[list[float]], **more) -> Given:
+    before = state(*weights)
+    return Given(before, before, np.ones(2), lambda now, _: now, seed=(0,), **more)
+
+
+def test_controls_without_a_meaning_say_why():
+    one = given([[1.0, 2.0], [3.0, 4.0]], simulated=False)
+    reasons = {name: control.why_not(one) for name, control in CONTROLS.items()}
+    assert reasons["hidden_only"] == reasons["output_only"] == "the head has one layer"
+    assert reasons["unit_means_negative"] == "the rule is not gated: all weights move"
+    assert reasons["closed_form"] == "the sleep is the closed form"
+    assert reasons["aligned"] == "the images of the current experience are not looked at"
+    assert not set(replaced(one)) & {name for name, reason in reasons.items() if reason}
+    first = given([[1.0, 2.0], [3.0, 4.0]], current=Current(torch.ones(1, 2), lambda _, x: x, (0, 1), ()))
+    assert CONTROLS["centred"].why_not(first) == "there are no old classes yet"
+
+
+def test_aligned_outputs_have_one_norm_and_centred_ones_one_mean():
+    # rows of norm 5 and 10 on the inputs (1, 1): outputs 7 and 14
+    current = Current(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), lambda _, x: x, new=(1,), old=(0,))
+    before = given([[3.0, 4.0], [6.0, 8.0]], current=current)
+    assert_close(CONTROLS["aligned"].act(before).weights[0], torch.tensor([[3.0, 4.0], [3.0, 4.0]]))
+    assert_close(CONTROLS["centred"].act(before).weights[0] @ torch.ones(2), torch.tensor([10.5, 10.5]))
