@@ -18,7 +18,7 @@ from benchmarks.markdown import check_marks, write_between_marks
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
-CLOSED_FORM, PREDICTION, PATCHES = "closed_form", "prediction", "patches"
+CLOSED_FORM, PREDICTION, PATCHES, CONTROLS = "closed_form", "prediction", "patches", "controls"
 """Folders of records."""
 
 Act = Callable[[argparse.Namespace, Console], str]
@@ -33,6 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         command = what.add_parser(name, help=words, description=words)
         _add_streams(command)
         command.set_defaults(act=act)
+        if act is _controls:
+            presets = "presets of the sleep, each for every config; default: the config's own"
+            command.add_argument("--sleeps", nargs="+", metavar="PRESET", help=presets)
     words = "figure 1 of the article: four binary images that overlap"
     command = what.add_parser("patches", help=words, description=words)
     command.add_argument("--overlaps", nargs="+", type=int, metavar="N", help="shared pixels; default: 0 to 20")
@@ -108,22 +111,43 @@ def _configs(options: argparse.Namespace) -> list[RunConfig]:
 
     import torch
 
-    from benchmarks.explain.running import held_out
+    from benchmarks.explain.running import measured_on_held_out
     from benchmarks.streams.loading import check_dataset
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     for config in configs:
-        check_dataset(held_out(config), places=places(options), seeds=options.seeds)
+        check_dataset(measured_on_held_out(config), places=places(options), seeds=options.seeds)
     return configs
 
 
+def _controls(options: argparse.Namespace, console: Console) -> str:
+    from benchmarks.explain.controls.picture import draw_controls
+    from benchmarks.explain.controls.streams import explain_controls, with_sleep
+    from benchmarks.explain.controls.table import markdown
+    from benchmarks.explain.records import read_all
+    from benchmarks.explain.running import measured_on_held_out
+
+    sleeps: list[str | None] = options.sleeps or [None]
+    configs = [with_sleep(config, preset) for config in _configs(options) for preset in sleeps]
+    folder = options.out / CONTROLS
+    configs = [measured_on_held_out(config) for config in configs]
+    for path, make in _missing(configs, folder, explain_controls, options, console):
+        make()
+        say(console, path)
+    records = read_all(folder)
+    for picture in draw_controls(records, folder / "controls.png"):
+        say(console, picture)
+    return markdown(records)
+
+
 def _closed_form(options: argparse.Namespace, console: Console) -> str:
-    configs = _configs(options)
     from benchmarks.explain.picture import draw_nights
     from benchmarks.explain.records import read_all
     from benchmarks.explain.running import explain as explain_run
+    from benchmarks.explain.running import held_out
 
+    configs = [held_out(config) for config in _configs(options)]
     folder = options.out / CLOSED_FORM
     for path, make in _missing(configs, folder, explain_run, options, console):
         make()
@@ -134,11 +158,12 @@ def _closed_form(options: argparse.Namespace, console: Console) -> str:
 
 
 def _prediction(options: argparse.Namespace, console: Console) -> str:
-    configs = _configs(options)
     from benchmarks.explain.prediction import predict_grid
     from benchmarks.explain.prediction_picture import draw_grid
     from benchmarks.explain.records import paths_in, read
+    from benchmarks.explain.running import held_out
 
+    configs = [held_out(config) for config in _configs(options)]
     folder = options.out / PREDICTION
     for path, make in _missing(configs, folder, predict_grid, options, console):
         make()
@@ -186,6 +211,7 @@ def _tables(out: Path) -> str:
 
 OF_STREAMS: dict[str, tuple[str, Act]] = {
     "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
+    "controls": ("whole streams again with each control in the place of every sleep", _controls),
     "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
 }
 """Explanations that take configs -> what they show, and what makes them."""

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import RecordError
-from benchmarks.explain.running import held_out
 from benchmarks.files import write_whole
 from benchmarks.records.packed import as_written, find_files, is_folder, read_text
 from benchmarks.records.record import config_hash
@@ -22,8 +21,11 @@ OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def path_of(out: Path, config: RunConfig, seed: int) -> Path:
-    """Return where a record lies. Its name does not begin with "seed": those are records of runs."""
-    hash8 = config_hash(resolve(held_out(config), "naive+src"))
+    """Return where a record of a config, as `held_out` or the like has it, lies.
+
+    Its name does not begin with "seed": those are records of runs.
+    """
+    hash8 = config_hash(resolve(config, "naive+src"))
     return out / f"{config.name}-seed{seed}-{hash8}.json"
 
 

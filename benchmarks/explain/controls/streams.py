@@ -93,7 +93,7 @@ class ControlledSRC(SRCPlugin):  # type: ignore[misc, unused-ignore]
 
         def instead(evening: Evening, generator: np.random.Generator) -> tuple[HeadState, Any, dict[str, str]]:
             drawn = copy.deepcopy(generator)
-            slept, report, skipped = real(evening, generator)  # so that later nights draw what they would have drawn
+            slept, report, skipped = real(evening, generator)  # later nights draw what they would have drawn
 
             def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
                 other = replace(evening, trained=state, training=replace(evening.training, mean=mean))
