@@ -18,7 +18,7 @@ from benchmarks.markdown import check_marks, write_between_marks
 if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
-CLOSED_FORM, PREDICTION, PATCHES, CONTROLS = "closed_form", "prediction", "patches", "controls"
+CLOSED_FORM, PREDICTION, PATCHES, CONTROLS, NIGHT = "closed_form", "prediction", "patches", "controls", "night"
 """Folders of records."""
 
 Act = Callable[[argparse.Namespace, Console], str]
@@ -141,6 +141,25 @@ def _controls(options: argparse.Namespace, console: Console) -> str:
     return markdown(records)
 
 
+def _night(options: argparse.Namespace, console: Console) -> str:
+    from benchmarks.explain.one_night.picture import draw_night
+    from benchmarks.explain.one_night.running import explain_one_night
+    from benchmarks.explain.one_night.table import markdown
+    from benchmarks.explain.records import paths_in, read
+    from benchmarks.explain.running import held_out
+
+    configs = [held_out(config) for config in _configs(options)]
+    folder = options.out / NIGHT
+    for path, make in _missing(configs, folder, explain_one_night, options, console):
+        make()
+        say(console, path)
+    records = {path: read(path) for path in paths_in(folder)}
+    for path, record in records.items():
+        for picture in draw_night(record, path.with_suffix(".png")):
+            say(console, picture)
+    return "\n\n".join(markdown(record) for record in records.values())
+
+
 def _closed_form(options: argparse.Namespace, console: Console) -> str:
     from benchmarks.explain.picture import draw_nights
     from benchmarks.explain.records import read_all
@@ -212,6 +231,7 @@ def _tables(out: Path) -> str:
 OF_STREAMS: dict[str, tuple[str, Act]] = {
     "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
     "controls": ("whole streams again with each control in the place of every sleep", _controls),
+    "night": ("the last night of a stream as a page: spikes, rates, weights, accuracy", _night),
     "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
 }
 """Explanations that take configs -> what they show, and what makes them."""

@@ -35,6 +35,9 @@ After = Callable[[int, Stream, Any], None]
 Show = Callable[[Night, Stream, Any], None]
 """Called with each night, once it is over, the stream, and the strategy."""
 
+Accuracy = Callable[[HeadState], float]
+"""Measures parameters of the head."""
+
 Sleeper = Callable[..., SRCPlugin]
 """Makes the plugin that sleeps: of the stream, a `SleepConfig`, and the settings of SRCPlugin."""
 
@@ -134,7 +137,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
 
     def show(night: Night, stream: Stream, strategy: Any) -> None:
         i = strategy.experience.current_experience
-        nights.append({"experience": i, **explain_night(night, accuracy=_accuracy_after(i, stream, strategy, night))})
+        nights.append({"experience": i, **explain_night(night, accuracy=accuracy_after(i, stream, strategy, night))})
 
     stream = learn(config, seed=seed, data=data, sleeper=watching(show))
     found: dict[str, Any] = finite(
@@ -154,7 +157,7 @@ def explain(config: RunConfig, *, seed: int, data: Dataset) -> dict[str, Any]:
     return found
 
 
-def _accuracy_after(i: int, stream: Stream, strategy: Any, night: Night) -> Callable[[HeadState], float]:
+def accuracy_after(i: int, stream: Stream, strategy: Any, night: Night) -> Accuracy:
     """Return what measures parameters on held-out images of the classes seen so far."""
     tests = stream.tests_after(i)
     n = len([test for test in tests if int(test.labels[0]) in _seen(strategy)])
@@ -175,7 +178,7 @@ def _seen(strategy: Any) -> set[int]:
     return set(strategy.experience.classes_seen_so_far)
 
 
-def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> dict[str, Any]:
+def explain_night(night: Night, *, accuracy: Accuracy) -> dict[str, Any]:
     """Return what a night did, layer by layer, and how right the head is after it and after others in its place.
 
     Args:
@@ -195,7 +198,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
     }
     if asleep is None:  # a gate left the sleep out, so there is nothing to replace
         return {**told, "accuracy": dict.fromkeys(IN_PLACE, after)}
-    removal = _removal(night, asleep)
+    removal = removal_of(night, asleep)
     states = replaced(
         Given(
             trained=night.trained,
@@ -221,7 +224,7 @@ def explain_night(night: Night, *, accuracy: Callable[[HeadState], float]) -> di
     }
 
 
-def _removal(night: Night, asleep: Asleep) -> tuple[float, ...] | None:
+def removal_of(night: Night, asleep: Asleep) -> tuple[float, ...] | None:
     """Return what the night's own step sizes are for `inhibit`; None where they were given, not measured."""
     if night.config.dec is not None or night.config.gate_width is not None:
         return None

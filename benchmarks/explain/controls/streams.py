@@ -22,8 +22,9 @@ from benchmarks.explain.running import learn, measured_on_held_out
 from benchmarks.records.metrics import pooled_accuracy
 from benchmarks.records.record import finite
 from benchmarks.runs.measuring import measure
-from benchmarks.streams.stream import Stream
+from benchmarks.streams.stream import Stream, build_stream
 from src_plugin.config import SleepConfig
+from src_plugin.errors import WeightsError
 from src_plugin.head.state import Head, HeadState
 from src_plugin.head.watch import head_inputs
 from src_plugin.night import stages
@@ -93,7 +94,13 @@ class ControlledSRC(SRCPlugin):  # type: ignore[misc, unused-ignore]
 
         def instead(evening: Evening, generator: np.random.Generator) -> tuple[HeadState, Any, dict[str, str]]:
             drawn = copy.deepcopy(generator)
-            slept, report, skipped = real(evening, generator)  # later nights draw what they would have drawn
+            slept: HeadState = evening.trained
+            report: Any = None
+            skipped: dict[str, str] = {}
+            if (
+                not self._control.whole_night
+            ):  # else nothing is drawn after it, so that the sleep itself need not be computed
+                slept, report, skipped = real(evening, generator)  # later nights draw what they would have drawn
 
             def again(state: HeadState, mean: NDArray[np.float64]) -> HeadState:
                 other = replace(evening, trained=state, training=replace(evening.training, mean=mean))
@@ -127,7 +134,7 @@ def explain_controls(config: RunConfig, *, seed: int, data: Dataset) -> dict[str
 
     Returns:
         A record, as JSON holds it: of each control accuracy over all classes at the end, over the seen ones after each
-        night, or why it has no meaning here.
+        night, or why it has no meaning here, or that weights were no longer finite.
     """
     started = time.perf_counter()
     config = measured_on_held_out(config)
@@ -173,7 +180,11 @@ def _follow(config: RunConfig, name: str, *, seed: int, data: Dataset) -> tuple[
         n = len(stream.n_test) if i + 1 == len(stream.train_stream) else i + 1
         seen.append(pooled_accuracy(rows[-1][:n], stream.n_test[:n]))
 
-    stream = learn(config, seed=seed, data=data, sleeper=None if name == NAIVE else sleeper, after=after)
+    stream = build_stream(config.stream, data=data, seed=seed)  # where learning ends early
+    try:
+        stream = learn(config, seed=seed, data=data, sleeper=None if name == NAIVE else sleeper, after=after)
+    except WeightsError as error:
+        return {"diverged": str(error), "seen": seen}, "", stream
     reasons = made[0].reasons if made else []
     reason = reasons[-1] if reasons and all(reasons) else ""
     told = {"final": pooled_accuracy(rows[-1], stream.n_test), "seen": seen, "last": rows[-1]}

@@ -55,7 +55,7 @@ def sleep_of(record: Told) -> str:
 def finals(records: Sequence[Told], name: str) -> dict[int, float]:
     """Return what a control has at the end, by seed."""
     found = ((record["seed"], record["controls"].get(name)) for record in records)
-    return {seed: told["final"] for seed, told in found if told is not None}
+    return {seed: told["final"] for seed, told in found if told is not None and "final" in told}
 
 
 def kept(records: Sequence[Told]) -> dict[str, Kept]:
@@ -106,10 +106,15 @@ def describe(groups: Mapping[str, Sequence[Told]]) -> str:
 
 
 def _skipped(groups: Mapping[str, Sequence[Told]]) -> str:
-    """Return which controls have no meaning where, and why."""
+    """Return which controls have no meaning where, and why, and which diverged."""
     why: dict[tuple[str, str], list[str]] = {}
     for label, group in groups.items():
         for name, reason in group[0]["skipped"].items():
             why.setdefault((name, reason), []).append(label)
     lines = [f"- {WORDS[name]}: {reason} ({'; '.join(labels)})" for (name, reason), labels in why.items()]
+    for label, group in groups.items():
+        for name in NAMES:
+            seeds = [str(r["seed"]) for r in group if "diverged" in r["controls"].get(name, {})]
+            if seeds:
+                lines.append(f"- {WORDS[name]}: weights were no longer finite under seed {', '.join(seeds)} ({label})")
     return "\n".join(["Left out:", "", *lines]) if lines else ""

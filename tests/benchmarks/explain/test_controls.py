@@ -12,7 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.configs.run import RunConfig
 from benchmarks.data.dataset import Dataset
 from benchmarks.explain.controls import streams
-from benchmarks.explain.controls.rows import NONE, SIMULATED
+from benchmarks.explain.controls.rows import CONTROLS, NONE, SIMULATED, Control, Given
 from benchmarks.explain.controls.streams import NAIVE, NAMES, explain_controls, with_sleep
 from benchmarks.explain.controls.table import kept, markdown
 from benchmarks.explain.running import measured_on_held_out
@@ -57,6 +57,21 @@ def test_another_sleep_has_another_name_and_an_unknown_one_is_refused(tiny: RunC
     assert with_sleep(tiny, "paper/split_mnist").name == "tiny-paper_split_mnist"
     with pytest.raises(ConfigError, match="src_only"):
         with_sleep(tiny, "src_onyl")
+
+
+def test_a_control_that_diverges_is_told_and_the_others_go_on(
+    tiny: RunConfig, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    def explode(given: Given):
+        return given.trained.with_weights([weight * float("inf") for weight in given.trained.weights])
+
+    monkeypatch.setattr(streams, "NAMES", (NAIVE, NONE, "rest"))
+    monkeypatch.setattr(streams, "CONTROLS", {**CONTROLS, "rest": Control("the rest", explode)})
+    record = explain_controls(with_sleep(tiny, "src_only"), seed=0, data=digits)
+    assert "NaN or infinite" in record["controls"]["rest"]["diverged"]
+    assert record["controls"][NONE]["final"] == record["controls"][NAIVE]["final"]
+    told_of = [{**record, "controls": {**record["controls"], SIMULATED: record["controls"][NAIVE]}}]
+    assert "weights were no longer finite under seed 0" in markdown(told_of)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from benchmarks.explain.controls.rows import (
 )
 from benchmarks.explain.layers import correlation, describe_layers
 from benchmarks.explain.nights import Night, pass_again, simulate_again
+from benchmarks.explain.one_night.recording import Recording
 from sleep_samples import CURRENT, MEAN, NEW, OLD, trained
 from sleep_samples import SIMULATED as SETTINGS
 from src_plugin.head.find import find_head
@@ -82,6 +83,22 @@ def test_a_night_again_is_the_night_and_leaves_the_head_as_it_was(evening: Night
     assert_close(again.tensors(), first.tensors(), rtol=0, atol=0)
     same = asleep.again(evening.trained, MEAN)
     assert_close(same.tensors(), asleep.state.tensors(), rtol=0, atol=0)
+
+
+def test_a_recorded_night_is_the_night_and_its_parts_add_up(evening: Night):
+    _, asleep, _ = simulate_again(evening)
+    assert asleep is not None
+    steps = asleep.n_steps
+    recording = Recording(steps, n_parts=7, shown=[range(3, 13), range(steps - 5, steps)])
+    with recording.listening():
+        simulate_again(evening)
+    for now, slept in zip(recording.weights[-1], asleep.state.weights, strict=True):
+        assert_close(torch.from_numpy(now), slept, rtol=0, atol=1e-6)
+    assert len(recording.weights) == len(recording.counts) == 7
+    for layer, rate in enumerate(asleep.rule["rates"]):
+        assert sum(part[layer].mean() for part in recording.counts) / steps == pytest.approx(rate)
+    assert [len(layer) for layer in recording.spikes[0]] == [10] * (len(asleep.rule["thresholds"]) + 1)
+    assert recording.spikes[1][0].any()
 
 
 def test_parts_of_an_update_are_what_they_are_called(evening: Night):
