@@ -19,6 +19,8 @@ WORDS = {
     NAIVE: "plain training",
     NONE: "no sleep: what settling and levelling do",
     SIMULATED: "the whole sleep",
+    "shuffled_weights": "what the sleep does to shuffled weights",
+    "uniform_stimulus": "uniform mean input, the same in sum",
 }
 """Control -> what people read where streams are compared."""
 
