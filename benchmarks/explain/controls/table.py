@@ -90,7 +90,7 @@ def _cell(name: str, one: Kept | None) -> str:
     if name == SIMULATED:
         return f"**{100 * one.mean:.1f}**"
     width = "" if one.less.half_width is None else f" ± {100 * one.less.half_width:.1f}"
-    share = "" if one.share is None or name == NAIVE else f"; {100 * one.share:.0f} %"
+    share = "" if one.share is None or name == NAIVE else f"; {round(100 * one.share)} %"
     return f"{100 * one.mean:.1f} ({100 * one.less.mean:+.1f}{width}{share})"
 
 
