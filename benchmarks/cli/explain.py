@@ -122,6 +122,7 @@ def _configs(options: argparse.Namespace) -> list[RunConfig]:
 
 
 def _controls(options: argparse.Namespace, console: Console) -> str:
+    given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.controls.picture import draw_controls
     from benchmarks.explain.controls.streams import explain_controls, with_sleep
     from benchmarks.explain.controls.table import markdown
@@ -129,7 +130,7 @@ def _controls(options: argparse.Namespace, console: Console) -> str:
     from benchmarks.explain.running import measured_on_held_out
 
     sleeps: list[str | None] = options.sleeps or [None]
-    configs = [with_sleep(config, preset) for config in _configs(options) for preset in sleeps]
+    configs = [with_sleep(config, preset) for config in given for preset in sleeps]
     folder = options.out / CONTROLS
     configs = [measured_on_held_out(config) for config in configs]
     for path, make in _missing(configs, folder, explain_controls, options, console):
@@ -142,13 +143,14 @@ def _controls(options: argparse.Namespace, console: Console) -> str:
 
 
 def _night(options: argparse.Namespace, console: Console) -> str:
+    given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.one_night.picture import draw_night
     from benchmarks.explain.one_night.running import explain_one_night
     from benchmarks.explain.one_night.table import markdown
     from benchmarks.explain.records import paths_in, read
     from benchmarks.explain.running import held_out
 
-    configs = [held_out(config) for config in _configs(options)]
+    configs = [held_out(config) for config in given]
     folder = options.out / NIGHT
     for path, make in _missing(configs, folder, explain_one_night, options, console):
         make()
@@ -161,12 +163,13 @@ def _night(options: argparse.Namespace, console: Console) -> str:
 
 
 def _closed_form(options: argparse.Namespace, console: Console) -> str:
+    given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.picture import draw_nights
     from benchmarks.explain.records import read_all
     from benchmarks.explain.running import explain as explain_run
     from benchmarks.explain.running import held_out
 
-    configs = [held_out(config) for config in _configs(options)]
+    configs = [held_out(config) for config in given]
     folder = options.out / CLOSED_FORM
     for path, make in _missing(configs, folder, explain_run, options, console):
         make()
@@ -177,12 +180,13 @@ def _closed_form(options: argparse.Namespace, console: Console) -> str:
 
 
 def _prediction(options: argparse.Namespace, console: Console) -> str:
+    given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.prediction import predict_grid
     from benchmarks.explain.prediction_picture import draw_grid
     from benchmarks.explain.records import paths_in, read
     from benchmarks.explain.running import held_out
 
-    configs = [held_out(config) for config in _configs(options)]
+    configs = [held_out(config) for config in given]
     folder = options.out / PREDICTION
     for path, make in _missing(configs, folder, predict_grid, options, console):
         make()
