@@ -2,7 +2,8 @@
 
 "+src" after any name adds Sleep Replay Consolidation as configured; "+simulated" the same with the sleep simulated,
 "+before" `auto` as it was until November 2026, "+settle" all of it but the sleep, "+level" of that the last stage
-alone, "+only" nothing but a simulated sleep.
+alone, "+only" nothing but a simulated sleep; "+means" the sleep as configured with class means kept, "+settle_means"
+and "+fit" its rivals with the same memory.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ SUFFIXES: dict[str, dict[str, Any]] = {
     "+before": {"engine": "simulated", "input_share": 1.0, "noise": "binary", "prior": "equal"},
     "+settle": {"replay": False},  # weight averaging with a data-free coefficient: the rival of sleep
     "+level": {"replay": False, "settle": False},  # the outputs balanced, and no weight moved
+    "+means": {"keep": "class_means"},  # the output layer is fitted on noise around class means, too
+    "+settle_means": {"keep": "class_means", "replay": False},
+    "+fit": {"keep": "class_means", "replay": False, "settle": False, "level": False},
     "+only": dict(PRESETS["src_only"].settings),  # the sleep alone, nothing settled or levelled
 }
 """End of a strategy's name -> fields of `SleepConfig` that it changes."""

@@ -208,8 +208,8 @@ print(sleep(head, torch.ones(6), "src_only").engine, "numba" in sys.modules)
     "a plugin": """
 import sys
 from src_plugin import SRCPlugin
-print(SRCPlugin().config.engine, "numba" in sys.modules)
-print(SRCPlugin("src_only").config.engine, "numba" in sys.modules)
+print(SRCPlugin().config.to_dict()["engine"], "numba" in sys.modules)
+print(SRCPlugin("src_only").config.to_dict()["engine"], "numba" in sys.modules)
 """,
 }
 

@@ -91,7 +91,7 @@ class Result:
     def sleeps(self) -> Sleeps:
         """Whether it slept: "settling" where all of the sleep but the sleep itself was done."""
         if not self.records:
-            slept = self.suffix in ("+src", "+simulated", "+before", "+only")
+            slept = self.suffix in ("+src", "+simulated", "+before", "+means", "+only")
             return "on" if slept else "settling" if self.suffix else "off"
         if not self.config_of_sleep:
             return "off"
@@ -335,5 +335,6 @@ def sleep_label(sleep: Mapping[str, Any]) -> str:
         sleep_itself = "closed form" if numbers.get("engine") == "closed_form" else "SRC"
         named = (("replay", sleep_itself), ("settle", "settle"), ("level", "level"))
         stages = [label for key, label in named if numbers[key]]
+        stages += ["class means"] if numbers.get("keep", "mean") != "mean" else []
         preset = f"{sleep_itself} only" if stages == [sleep_itself] else " + ".join(stages)
     return preset + (", changed" if sleep.get("changed") else "")

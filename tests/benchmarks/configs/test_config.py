@@ -295,7 +295,7 @@ def test_numbers_that_a_sleep_does_not_read_are_no_part_of_it(
 
 def test_every_number_that_a_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
     closed, simulated = (resolve(tiny, name)["sleep"]["numbers"] for name in ("naive+src", "naive+simulated"))
-    came_later_and_are_as_then = {"new_classes_gate", "hidden_gate"}
+    came_later_and_are_as_then = {"new_classes_gate", "hidden_gate", "keep"}
     known = SleepConfig().to_dict().keys() - came_later_and_are_as_then
     assert closed.keys() == known - (set(simulation_only()) - {"steps"})
     assert simulated.keys() == known - {"engine"}
