@@ -156,8 +156,8 @@ class RefitReport(_Stage):
     """
 
     refit_vectors: int = 0
-    refit_before: float | None = None
-    refit_after: float | None = None
+    refit_before: float = 0.0
+    refit_after: float = 0.0
 
     def _lines(self, _: SleepReport) -> Iterable[str]:
         yield (

@@ -38,10 +38,19 @@ BLANK = {
     **dict.fromkeys(("gate", "engine", "input_variation", "noise_strength", "expected_share", "share_trained")),
     **dict.fromkeys(("share_slept", "share_settled", "share_levelled", "settled_at", "settled_towards", "gains")),
     **dict.fromkeys(("offsets", "kept_fraction", "samples", "exemplars", "must_rise", "samples_trained")),
-    **dict.fromkeys(("samples_after", "refit_before", "refit_after")),
+    **dict.fromkeys(("samples_after",)),
     **{name: [] for name in ("fractions", "answers", "spikes", "rates", "scales", "thresholds", "inc", "dec")},
     **{name: [] for name in ("potentiations", "depressions", "verdicts", "weight_change", "weight_norm")},
-    **{"steps": 0, "strength": 0.0, "refit_vectors": 0, "skipped": {}, "backbone_trained": False, "seconds": 0.0},
+    **{
+        "steps": 0,
+        "strength": 0.0,
+        "refit_vectors": 0,
+        "refit_before": 0.0,
+        "refit_after": 0.0,
+        "skipped": {},
+        "backbone_trained": False,
+        "seconds": 0.0,
+    },
 }
 
 

@@ -12,14 +12,16 @@ from rich.console import Console
 
 from benchmarks.errors import RecordError
 from benchmarks.files import write_whole
-from benchmarks.records.packed import SUFFIX, Pack, as_written, compact, pack_lines, read_pack
+from benchmarks.records.packed import COMPRESSED, SUFFIX, Pack, as_pack, as_written, compact, pack_lines, read_pack
 from benchmarks.records.record import RECORD_FILES, read_record
 
 OTHERS = "*-seed*.json"
 """Names of the files of marks of repeats, and of what was explained."""
 
 
-def collect(folders: Sequence[Path], *, out: Path | None = None, console: Console) -> list[Path]:
+def collect(
+    folders: Sequence[Path], *, out: Path | None = None, compress: bool = False, console: Console
+) -> list[Path]:
     """Put the records of some folders into packs, `<config name>.jsonl`, marks of repeats and nights included.
 
     A record is never overwritten: where another one is packed under its path, both stay, unless the packed run failed
@@ -29,6 +31,7 @@ def collect(folders: Sequence[Path], *, out: Path | None = None, console: Consol
         folders: Where `run`, `regimes`, `search` and `explain` left records, at any depth.
         out: Where packs are written or added to, each as deep as its records lay below their folder; files stay then.
             None puts packs beside the folders of the files, and removes those files.
+        compress: Make new packs compressed; one that is there stays as it is.
         console: Where is said what was made.
 
     Returns:
@@ -44,7 +47,7 @@ def collect(folders: Sequence[Path], *, out: Path | None = None, console: Consol
             target = held.resolve() if not held.name else held
             if out is not None:
                 target = out / (held.relative_to(folder) if held != folder and folder in held.parents else target.name)
-            group = groups.setdefault(target.parent / f"{target.name}{SUFFIX}", {})
+            group = groups.setdefault(_pack_of(target, compress=compress), {})
             other = group.setdefault(path.relative_to(held).as_posix(), path)
             if other.read_bytes() != path.read_bytes():
                 raise RecordError(f"{other} and {path} are of one run and differ; collect one of them")
@@ -59,6 +62,11 @@ def collect(folders: Sequence[Path], *, out: Path | None = None, console: Consol
             _remove(groups[pack].values(), files.values())
         console.print(f"{pack}: {n} added, {len(read_pack(pack).lines)} in all", highlight=False, soft_wrap=True)
     return list(groups)
+
+
+def _pack_of(folder: Path, *, compress: bool) -> Path:
+    plain, compressed = (folder.parent / f"{folder.name}{end}" for end in (SUFFIX, COMPRESSED))
+    return compressed if compressed.exists() or (compress and not plain.exists()) else plain
 
 
 def _files_in(folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -110,7 +118,7 @@ def _write(path: Path, files: Mapping[str, str], sources: Mapping[str, Path]) ->
     with FileLock(path.parent / ".collect.lock"):
         before, added = _added(path, files, sources)
         if added:
-            write_whole(path, ("\n".join(pack_lines(added, before)) + "\n").encode())
+            write_whole(path, as_pack(path, pack_lines(added, before)))
         after = read_pack(path)
         for name, text in files.items():
             if after.text(name) != text:

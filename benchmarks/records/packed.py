@@ -11,14 +11,18 @@ is held as rows, each begun by the block of its keys. "#accuracy" stands for the
 else stands as it was, so that `jq` and `grep` find it, and each file comes back byte by byte. The SHA-256 of a line is
 that of its record as compact JSON, keys sorted.
 
+A pack may be compressed, `split_mnist.jsonl.gz`; then `zcat` and `zgrep` show it.
+
 A file on the disk and one in a pack have the same path. Where both are, the one on the disk counts: it is the newer.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -28,7 +32,7 @@ from typing import Any
 from benchmarks.errors import NewerRecordError, RecordError
 
 FORM = 1
-SUFFIX = ".jsonl"
+SUFFIX, COMPRESSED = ".jsonl", ".jsonl.gz"
 SHARED = ("class_order", "config", "experiences", "features", "hardware", "n_test", "versions")
 """Fields that stand as blocks, whatever their length, so that a line depends on its own record alone."""
 REPORTS = ("nights", "sleep_reports")
@@ -43,7 +47,7 @@ class Pack:
     """A pack as it was read: its lines are decoded when asked for.
 
     Attributes:
-        path: Its file, `<folder>.jsonl`.
+        path: Its file, `<folder>.jsonl` or `<folder>.jsonl.gz`.
         lines: The number, from 1, and the text of the line of each file.
         blocks: What each block stands for.
     """
@@ -55,7 +59,7 @@ class Pack:
     @property
     def folder(self) -> Path:
         """Return the folder whose files it holds."""
-        return self.path.with_suffix("")
+        return self.path.with_name(self.path.name.removesuffix(".gz").removesuffix(SUFFIX))
 
     @property
     def paths(self) -> Iterator[Path]:
@@ -107,7 +111,8 @@ def find_files(place: Path, pattern: str) -> list[Path]:
     """
     if not is_folder(place):
         raise RecordError(f"{place} is no folder; `python -m benchmarks run <config>` makes records")
-    below = (path for pack in place.rglob(f"*{SUFFIX}") for path in read_pack(pack).paths)
+    packs = [pack for end in (SUFFIX, COMPRESSED) for pack in place.rglob(f"*{end}")]
+    below = (path for pack in packs for path in read_pack(pack).paths)
     packed = {path for path in (*_packed_in(place), *below) if fnmatch(path.name, pattern)}
     return sorted({*place.rglob(pattern), *packed})
 
@@ -119,7 +124,7 @@ def is_folder(place: Path) -> bool:
 
 def _packed_in(place: Path) -> Iterator[Path]:
     """Yield the files of a pack, or of the folder that a pack or a part of one stands for."""
-    if place.suffix == SUFFIX and place.is_file():
+    if place.name.endswith((SUFFIX, COMPRESSED)) and place.is_file():
         yield from read_pack(place).paths
     for folder in (place, *place.parents[:1]):
         pack = _beside(folder)
@@ -159,7 +164,7 @@ def read_pack(path: Path) -> Pack:
     try:
         now = path.stat()
         return _read_pack(path, now.st_mtime_ns, now.st_size, now.st_ino)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
 
 
@@ -167,7 +172,7 @@ def read_pack(path: Path) -> Pack:
 def _read_pack(path: Path, *_: int) -> Pack:
     lines: dict[str, tuple[int, str]] = {}
     blocks: dict[str, Any] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(_content(path).decode("utf-8").splitlines(), start=1):
         try:
             line = json.loads(text)
             if number == 1:
@@ -183,6 +188,17 @@ def _read_pack(path: Path, *_: int) -> Pack:
     if not lines:
         raise RecordError(f"{path} holds no record; {CURE}")
     return Pack(path, lines, blocks)
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.name.endswith(COMPRESSED) else content
+
+
+def as_pack(path: Path, lines: Sequence[str]) -> bytes:
+    """Return the content of a pack's file, compressed if its name says so; same lines, same bytes."""
+    content = ("\n".join(lines) + "\n").encode()
+    return gzip.compress(content, mtime=0) if path.name.endswith(COMPRESSED) else content
 
 
 def _check_form(path: Path, form: Any) -> None:
@@ -255,8 +271,8 @@ def _unpacked(tree: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, A
 
 def _beside(folder: Path) -> Pack | None:
     """Return the pack that stands for a folder."""
-    path = folder.parent / f"{folder.name}{SUFFIX}"
-    return read_pack(path) if folder.name and path.is_file() else None
+    paths = (folder.parent / f"{folder.name}{end}" for end in (SUFFIX, COMPRESSED))
+    return next((read_pack(path) for path in paths if folder.name and path.is_file()), None)
 
 
 def _holder(path: Path) -> tuple[Pack, str] | None:

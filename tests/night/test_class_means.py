@@ -14,8 +14,10 @@ from src_plugin import SRC
 from src_plugin.config import Constants, Gates, SleepConfig
 from src_plugin.head.find import find_head
 from src_plugin.head.probe import Probe
+from src_plugin.night import stages
 from src_plugin.night.labelled import draw_labelled
 from src_plugin.night.refit import refit
+from src_plugin.report import ClosedFormReport
 from src_plugin.waking.class_means import ClassMeans
 
 KEPT = SleepConfig(keep="class_means")
@@ -82,6 +84,22 @@ def test_refitting_separates_labelled_noise_and_touches_rows_of_seen_classes_onl
     assert same_bits(fitted.weights[0][3:], state.weights[0][3:])
     held = refit(noise, labels, state, seen=(0, 1, 2), prior=[1 / 3] * 3, constants=Constants(refit_strength=1e6))
     torch.testing.assert_close(held.weights[0], state.weights[0], atol=1e-3, rtol=0)
+
+
+def test_of_the_night_with_and_without_its_sleep_the_one_is_kept_that_tells_labelled_noise_apart(monkeypatch):
+    _, src = learn(KEPT, hidden=(64, 64), pairs=PAIRS[:2])
+    assert src.report.sleep is not None
+    assert "replay" not in src.report.skipped
+
+    def destroy(evening, generator):
+        silent = [torch.zeros_like(w) for w in evening.trained.weights[:-1]]
+        state = evening.trained.with_weights([*silent, evening.trained.weights[-1]])
+        return state, ClosedFormReport("closed_form", 0.25, [1.0], [1.0]), {}
+
+    monkeypatch.setattr(stages, "_sleep", destroy)
+    _, src = learn(KEPT, hidden=(64, 64), pairs=PAIRS[:2])
+    assert src.report.sleep is None
+    assert src.report.skipped["replay"] == stages.BETTER_WITHOUT
 
 
 # -- the workflow ------------------------------------------------------------------------------------------------------

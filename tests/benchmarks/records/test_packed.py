@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import multiprocessing
@@ -112,6 +113,25 @@ def test_collecting_elsewhere_leaves_the_files_and_adds_to_what_is_there(runs: P
     assert contents(runs) == before
     assert sorted(path.name for path in out.glob("[!.]*")) == ["a-0.5.jsonl", "tiny.jsonl"]
     assert list(find_records(out)) == list(find_records(runs))
+
+
+def test_a_compressed_pack_holds_the_same_and_stays_compressed(runs: Path, tmp_path: Path) -> None:
+    before, records = contents(runs), list(find_records(runs))
+    plain, out = tmp_path / "plain", tmp_path / "results"
+    collect([runs], out=plain, console=QUIET)
+    collect([runs], out=out, compress=True, console=QUIET)
+    pack = out / "tiny.jsonl.gz"
+    assert gzip.decompress(pack.read_bytes()) == (plain / "tiny.jsonl").read_bytes()
+    assert {packed.read_bytes(out / path.relative_to(runs)) for path in before} == set(before.values())
+    assert list(find_records(out)) == records
+    assert [r.seed for r in find_records(pack)] == [10, 9]
+    content = pack.read_bytes()
+    collect([runs], out=out, console=QUIET)
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["a-0.5.jsonl.gz", "tiny.jsonl.gz"]
+    assert pack.read_bytes() == content
+    pack.write_bytes(content[:40])
+    with pytest.raises(RecordError, match=r"tiny\.jsonl\.gz cannot be read"):
+        list(find_records(out))
 
 
 def test_a_packed_run_is_done_and_one_that_failed_is_made_again(tmp_path: Path) -> None:
