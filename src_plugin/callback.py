@@ -6,23 +6,21 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError, Warner
+from src_plugin.config import SleepConfig
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
 from src_plugin.files.night import NightOfCopies
-from src_plugin.files.results import Results
+from src_plugin.files.results import Results, averages_of, tensors_of
 from src_plugin.head.state import Head
-from src_plugin.night.sleep import sleep_head
-from src_plugin.night.stages import prepare
-from src_plugin.night.stimulus import as_generator
+from src_plugin.ranks import of_all_ranks, of_this_rank, sleep_once
 from src_plugin.report import SleepReport
-from src_plugin.waking.boundary import stay_awake, sum_up
+from src_plugin.sleeper import Seed, Sleeper
 from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
-from src_plugin.waking.snapshot import check_same_head, restore, snapshot
+from src_plugin.waking.snapshot import check_same_head
+from src_plugin.waking.summary import TrainingSummary
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -64,19 +62,28 @@ def log_sleep(trainer: Trainer, report: SleepReport) -> None:
         trainer.progress_bar_callback.print(f"SRCCallback {str(report).splitlines()[0]}")
 
 
-def check_same_config(config: SleepConfig, saved: dict[str, Any]) -> None:
-    """Refuse the state of a callback with another config.
+SHARDED = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+"""Strategies of Lightning that keep a part of each weight in each process."""
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse strategies under which no sleep is possible, or its memory would be lost.
 
     Raises:
-        ConfigError: A setting is another one.
+        ConfigError: The strategy is one of those.
     """
-    now = config.to_dict()
-    differ = [name for name in now if now[name] != saved.get(name)]
-    if differ:
-        told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differ)
+    name = next((kind.__name__ for kind in type(strategy).__mro__ if kind.__name__ in SHARDED), None)
+    if name is not None:
         raise ConfigError(
-            f"this checkpoint was written by an SRCCallback with {told}. Go on with the same config, or take the "
-            "weights alone: Model.load_from_checkpoint(path), and fit without ckpt_path"
+            f"SRCCallback cannot sleep under {name}: each process has a part of each weight there, and a sleep needs "
+            "whole ones. Take Trainer(strategy='ddp')"
+        )
+    method = getattr(strategy, "_start_method", "popen")
+    if method != "popen":
+        raise ConfigError(
+            f"SRCCallback cannot sleep under {getattr(strategy, 'strategy_name', type(strategy).__name__)}: its mean "
+            f"input and its classes would be lost with the processes that it starts by {method}. Take "
+            "Trainer(strategy='ddp') in a script, or Trainer(devices=1) in a notebook"
         )
 
 
@@ -110,9 +117,6 @@ class SRCCallback(Callback):
         targets: Gives the class numbers of a batch, shape (n,); by default its second element.
         seed: Seed of the sleep's noise, or a generator.
 
-    Attributes:
-        reports: One `SleepReport` per `fit`, in order.
-
     Raises:
         SRCError: As `SRCPlugin`, in the first training batch or when the sleep would begin.
 
@@ -127,26 +131,41 @@ class SRCCallback(Callback):
         model: str | None = None,
         head: str | Sequence[str] | None = None,
         targets: Callable[[Any], Tensor] = second_of_batch,
-        seed: int | np.random.Generator | torch.Generator | None = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        self.config = as_config(config)
         self.model = model
         self.targets = targets
-        self.reports: list[SleepReport] = []
-        self._generator = as_generator(seed)
-        prepare(self.config)
-        pure, rates = self.config.is_pure, self.config.needs_rates
-        self._waking = Waking(head, needs_classes=not pure, needs_rates=rates, holds=not self.config.is_off)
+        self._sleeper = Sleeper(config, speaker="SRCCallback", head=head, seed=seed)
+        self._copies: NightOfCopies | None = None  # the last night, until the fit ends
         self._saw_forward = False
         self._stage = "fit"  # what the Trainer is doing, in its own word
         self._device: torch.device | str = "cpu"
         self._epoch: int | None = None
-        self._warn = Warner("SRCCallback")
+
+    @property
+    def config(self) -> SleepConfig:
+        """How the head sleeps."""
+        return self._sleeper.config
+
+    @property
+    def reports(self) -> list[SleepReport]:
+        """One report per `fit`, in order."""
+        return self._sleeper.reports
+
+    @property
+    def _waking(self) -> Waking:
+        return self._sleeper.waking
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Go to the end of the callbacks: whatever others do to the weights at the end of the fit comes before."""
+        """Go to the end of the callbacks: whatever others do to the weights at the end of the fit comes before.
+
+        Raises:
+            ConfigError: No sleep is possible under the strategy of the Trainer.
+        """
         self._stage, self._device, self._epoch = stage, trainer.strategy.root_device, None
+        if stage == "fit":
+            check_strategy(trainer.strategy)
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         # A new list, since Lightning walks through the old one.
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
@@ -188,34 +207,43 @@ class SRCCallback(Callback):
         self._waking.let_go()
         if getattr(trainer, "interrupted", False):
             return
-        waking = self._waking
-        if not waking.has_seen_input or waking.head is None:
-            raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
-        night, report = self._sleep(waking.head, pl_module)
-        self.reports.append(report)
-        waking.forget(slept=True)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        sleeps = sleep_once(
+            self._sleeper,
+            lambda: self._sleep(pl_module, callbacks),
+            lambda: tensors_of([pl_module, *averages_of(callbacks).values()]),
+        )
         self._epoch = None
-        results = Results(night=night, key=self.state_key, state=self.state_dict(), warn=self._warn)
-        results.sleep_averages(trainer.callbacks)  # type: ignore[attr-defined]
-        if trainer.is_global_zero:
-            log_sleep(trainer, report)
-            for callback in results.sleep_files(trainer.checkpoint_callbacks, trainer.strategy.checkpoint_io):
+        if sleeps:  # one process of all
+            for callback in self._results().sleep_files(trainer.checkpoint_callbacks, trainer.strategy.checkpoint_io):
                 for logger in trainer.loggers:
                     logger.after_save_checkpoint(callback)
+        if trainer.is_global_zero:
+            log_sleep(trainer, self.reports[-1])
+        self._copies = None
+        trainer.strategy.barrier("SRCCallback.on_train_end")
 
-    def _sleep(self, head: Head, pl_module: LightningModule) -> tuple[NightOfCopies | None, SleepReport]:
-        """Put the head to sleep, and return the night for copies; None where no night was planned."""
-        index = len(self.reports)
-        report = stay_awake(self._waking, pl_module, self.config, index=index, warn=self._warn)
-        if report is not None:
-            return None, report
-        check_trained(pl_module)
-        warn = None if self.config.is_off else self._warn
-        training = sum_up(self._waking, self._model(pl_module), head, index=index, warn=warn)
-        night = NightOfCopies(pl_module, head, training, self.config, self._generator)
-        report = sleep_head(head, training, self.config, self._generator)
-        night.woke()
-        return night, report
+    def _sleep(self, pl_module: LightningModule, callbacks: Sequence[Callback]) -> None:
+        """Put the head to sleep, and averages of its weights; forget what training showed."""
+        if not self._waking.has_seen_input or self._waking.head is None:
+            raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
+
+        def night(head: Head, training: TrainingSummary) -> SleepReport:
+            self._copies = NightOfCopies(pl_module, head, training, self.config, self._sleeper.generator)
+            report = self._sleeper.pass_night(head, training)
+            self._copies.woke()
+            return report
+
+        self._copies = None
+        if not self.config.is_off:
+            check_trained(pl_module)
+        self._sleeper.sleep(self._model(pl_module), night=night)
+        self._waking.forget(slept=True)
+        self._results().sleep_averages(averages_of(callbacks))
+
+    def _results(self) -> Results:
+        state = self._sleeper.state_dict() | {"epoch": None}
+        return Results(night=self._copies, key=self.state_key, state=state, warn=self._sleeper.warn)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave no hook and no mode behind."""
@@ -228,28 +256,24 @@ class SRCCallback(Callback):
         Within a fit that is much: the head's weights before it, and about a thousand inputs of the head. After its
         sleep they are dropped.
         """
-        return {
-            "waking": snapshot(self._waking),
-            "epoch": self._epoch,
-            "reports": [report.to_dict() for report in self.reports],
-            "generator": self._generator.bit_generator.state,
-            "config": self.config.to_dict(),
-        }
+        return self._sleeper.state_dict() | {"epoch": self._epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`; a file that is tested or predicted with changes nothing here.
 
         Raises:
             ConfigError: It is the state of a callback with another config.
+            HeadNotFoundError: It is of the middle of a fit with another head.
         """
-        if self._stage != "fit":
-            return
-        check_same_config(self.config, state_dict["config"])
-        restore(self._waking, state_dict["waking"], self._device)
-        check_same_head(self._waking)
-        self._epoch = state_dict["epoch"]
-        self.reports[:] = [SleepReport.from_dict(told) for told in state_dict["reports"]]
-        self._generator.bit_generator.state = state_dict["generator"]
+        if self._stage == "fit":
+            self._sleeper.load_state_dict(of_this_rank(state_dict), self._device)
+            self._epoch = state_dict["epoch"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what the other processes have seen of this fit."""
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if state is not None:
+            state.update(of_all_ranks(self._waking))
 
     def _model(self, pl_module: LightningModule) -> nn.Module:
         if self.model is None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import Warner
+from src_plugin.errors import ConfigError, Warner
 from src_plugin.head.find import renewed
 from src_plugin.head.state import Head
 from src_plugin.night.sleep import sleep_head
@@ -25,6 +25,7 @@ from src_plugin.report import SleepReport
 from src_plugin.waking.boundary import stay_awake, sum_up
 from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
+from src_plugin.waking.snapshot import check_same_head, restore, snapshot
 from src_plugin.waking.summary import TrainingSummary
 
 Seed = int | np.random.Generator | torch.Generator | None
@@ -123,8 +124,49 @@ class Sleeper:
         """Put a head to sleep after a training."""
         return sleep_head(head, training, self.config, self.generator)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is known, as plain numbers and tensors; see `src_plugin.waking.snapshot`."""
+        return {
+            "waking": snapshot(self.waking),
+            "reports": [report.to_dict() for report in self.reports],
+            "generator": self.generator.bit_generator.state,
+            "config": self.config.to_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+        """Go on from `state_dict`.
+
+        Args:
+            state: What it returned.
+            device: Where the head is going to be.
+
+        Raises:
+            ConfigError: It is of another config.
+            HeadNotFoundError: It is of the middle of an experience with another head than the one that is named now.
+        """
+        check_same_config(self.config, state["config"])
+        restore(self.waking, state["waking"], device)
+        check_same_head(self.waking)
+        self.reports[:] = [SleepReport.from_dict(told) for told in state["reports"]]
+        self.generator.bit_generator.state = state["generator"]
+
     def _current_head(self, model: nn.Module) -> Head:
         """Return the head as it is in the model now: evaluation and others may have replaced modules."""
         head = self.waking.head
         assert head is not None
         return head if head.is_in(model) else renewed(head, model)
+
+
+def check_same_config(config: SleepConfig, saved: Mapping[str, Any]) -> None:
+    """Refuse to go on from a state of another config.
+
+    Raises:
+        ConfigError: A setting is another one.
+    """
+    now = config.to_dict()
+    differ = [name for name in now if now[name] != saved.get(name)]
+    if differ:
+        told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differ)
+        raise ConfigError(
+            f"this state is of another config: {told}. Go on with the same one, or load the weights of the model alone"
+        )

@@ -46,6 +46,6 @@ def nights(monkeypatch):
 @pytest.fixture
 def fit_nights(monkeypatch):
     """What every sleep of SRCCallback was given."""
-    from src_plugin import callback
+    from src_plugin import sleeper
 
-    return watch(monkeypatch, callback)
+    return watch(monkeypatch, sleeper)

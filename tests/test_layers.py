@@ -22,7 +22,7 @@ LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: waking",
     "src_plugin: night",
     "src_plugin: sleeper",
-    "src_plugin: files",
+    "src_plugin: files, ranks",
     "src_plugin: callback, loop, plugin",
     "benchmarks: console, errors, files, markdown",
     "benchmarks: data",

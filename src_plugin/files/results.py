@@ -6,10 +6,11 @@ These are the files that a checkpoint callback names as its results, and average
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from src_plugin.errors import SRCError, Warner
@@ -36,23 +37,15 @@ class Results:
     state: dict[str, Any]
     warn: Warner
 
-    def sleep_averages(self, callbacks: Iterable[Any]) -> None:
-        """Put averages of the weights to sleep, in place.
-
-        Args:
-            callbacks: Those that may hold an `AveragedModel` of torch as an attribute, as Lightning's
-                `WeightAveraging` does.
-        """
+    def sleep_averages(self, averages: Mapping[str, AveragedModel]) -> None:
+        """Put averages of the weights to sleep, in place; of one that cannot, warn by its name."""
         if self.night is None:
             return
-        for callback in callbacks:
-            for name, average in vars(callback).items():
-                if isinstance(average, AveragedModel):
-                    try:
-                        self.night.sleep(average.module.state_dict())
-                    except SRCError as error:
-                        whose = f"{type(callback).__name__}.{name}"
-                        self.warn(whose, f"the average of weights in {whose} did not sleep: {error}")
+        for name, average in averages.items():
+            try:
+                self.night.sleep(average.module.state_dict())
+            except SRCError as error:
+                self.warn(name, f"the average of weights in {name} did not sleep: {error}")
 
     def sleep_files(self, callbacks: Iterable[Any], storage: Storage) -> list[Any]:
         """Put files to sleep, each once; of one that cannot, warn by its name.
@@ -93,6 +86,21 @@ class Results:
             states[self.key] = self.state
         checkpoint[SLEPT] = len(self.state["reports"])
         return True
+
+
+def averages_of(callbacks: Iterable[Any]) -> dict[str, AveragedModel]:
+    """Return the averages that callbacks hold as attributes, as Lightning's `WeightAveraging` does, by their names."""
+    return {
+        f"{type(callback).__name__}.{name}": value
+        for callback in callbacks
+        for name, value in vars(callback).items()
+        if isinstance(value, AveragedModel)
+    }
+
+
+def tensors_of(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return all parameters and buffers of modules, in one order everywhere."""
+    return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
 
 
 def result_files(callback: Any) -> Iterator[str]:

@@ -53,9 +53,12 @@ def restore(waking: Waking, state: dict[str, Any], device: torch.device | str = 
     """
     waking.load_state_dict(state)
     waking._start()
-    now = state.get("now")
-    if now is None:
-        return
+    if "now" in state:
+        absorb(waking, state["now"], device)
+
+
+def absorb(waking: Waking, now: dict[str, Any], device: torch.device | str = "cpu") -> None:
+    """Take what a snapshot knows of the experience so far instead of what `waking` does; its head stays."""
     ledger, recent = waking.ledger, waking._recent
     waking._before_names = tuple(now["head"])
     before = _to(now["before"], device)
