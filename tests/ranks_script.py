@@ -36,7 +36,7 @@ def main(processes, case, folder):
     digits = load_digits()
     images, labels = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
     torch.manual_seed(0)
-    model, callback = Digits(), SRCCallback(SleepConfig(balance_gate=False))
+    model, callback = Digits(), SRCCallback(SleepConfig.preset("auto", balance_gate=False))
     tasks = ((0, 1), (2, 3), (4, 5)) if case != "rehearsal" else ((0, 1), (0, 1, 2, 3), (0, 1, 2, 3, 4, 5))
     for task in tasks:
         rows = torch.isin(labels, torch.tensor(task)).nonzero()[:128, 0]

@@ -125,3 +125,41 @@ def test_a_head_that_is_found_elsewhere_is_refused_in_the_first_batch(tmp_path):
     fit(network, callback, ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1), classes=(2, 3))
     with pytest.raises(HeadNotFoundError, match=r"began with the head net.0, net.2, and goes on with net.0.0, net.0.2"):
         fit(Grown(), SRCCallback(SLEEPS), ckpt_path=files_of(tmp_path)[2], enable_checkpointing=False)
+
+
+class Stops(Whole):
+    """Breaks off, or stops early, at the beginning of its second epoch."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.how(self.trainer)
+
+
+def break_off(trainer):
+    raise RuntimeError("out of memory")
+
+
+def test_after_a_fit_that_broke_off_the_next_one_goes_on_with_the_same_task(fit_nights):
+    torch.manual_seed(0)
+    network, callback = Stops(break_off), SRCCallback(SLEEPS)
+    first = copies(network)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(network, callback, classes=(0, 1), enable_checkpointing=False)
+    assert callback.reports == []
+    network.how = lambda trainer: None
+    fit(network, callback, classes=(0, 1), enable_checkpointing=False)
+    (night,) = fit_nights
+    assert (night.new_classes, night.old_classes, night.iterations) == ((0, 1), (), 3 + 6)
+    assert torch.equal(night.before.weights[0], first["net.0.weight"])
+
+
+def test_a_fit_that_was_stopped_early_sleeps():
+    callback = SRCCallback(SLEEPS)
+    fit(
+        Stops(lambda trainer: setattr(trainer, "should_stop", True)), callback, enable_checkpointing=False, max_epochs=9
+    )
+    assert [report.decision for report in callback.reports] == ["slept"]
