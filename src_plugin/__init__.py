@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from src_plugin.night.sleep import sleep
     from src_plugin.plugin import SRCPlugin
     from src_plugin.report import SleepReport
+    from src_plugin.trainer import SRCTrainerCallback
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOME = {
     "SRCCallback": "callback",
     "SRCError": "errors",
     "SRCPlugin": "plugin",
+    "SRCTrainerCallback": "trainer",
     "Simulation": "config",
     "SleepConfig": "config",
     "SleepReport": "report",
@@ -60,6 +62,7 @@ __all__ = [
     "SRCCallback",
     "SRCError",
     "SRCPlugin",
+    "SRCTrainerCallback",
     "Simulation",
     "SleepConfig",
     "SleepReport",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import operator
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 from src_plugin.head.outputs import pick
+from src_plugin.head.state import Head
 from src_plugin.head.watch import Pass
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
+from src_plugin.waking.summary import TrainingSummary
 from src_plugin.waking.targets import Node, on_backward, targets_of
 
 PENDING = 8
@@ -86,6 +88,7 @@ class SRC:
         self.model = model
         self._sleeper = Sleeper(config, speaker="SRC", head=head, seed=seed)
         self._task: _Task | None = None
+        self._night: Callable[[Head, TrainingSummary], SleepReport] | None = None  # for adapters: passes the night
 
     @property
     def config(self) -> SleepConfig:
@@ -126,7 +129,7 @@ class SRC:
             task, self._task = self._task, None
             waking.release()
             waking.let_go()
-        task.end()
+        task.end(self._night)
 
     def begin_epoch(self) -> None:
         """Say that an epoch begins, within a task.
@@ -180,7 +183,7 @@ class _Task:
         for _ in range(last + 1):  # those before it were not trained on
             self._pending.popleft()
 
-    def end(self) -> None:
+    def end(self, night: Callable[[Head, TrainingSummary], SleepReport] | None) -> None:
         """Sleep, or say why not."""
         sleeper = self._sleeper
         if sleeper.waking.has_seen_input:
@@ -189,7 +192,7 @@ class _Task:
                     "unread",
                     f"{self._n_passes - self._n_read} of {self._n_passes} training passes {self._why_unread()}",
                 )
-            sleeper.sleep(self._model)
+            sleeper.sleep(self._model, night=night)
             sleeper.waking.forget(slept=True)
             return
         why = f"no training pass of {type(self._model).__name__} was seen"

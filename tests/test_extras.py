@@ -56,6 +56,11 @@ MISSING = {
         ["avalanche"],
         "SRCPlugin needs Avalanche: pip install 'src-plugin[avalanche]'",
     ),
+    "transformers": (
+        "from src_plugin import SRCTrainerCallback",
+        ["transformers"],
+        "SRCTrainerCallback needs Hugging Face's Trainer: pip install 'src-plugin[transformers]'",
+    ),
     "Lightning": (
         "from src_plugin import SRCCallback",
         ["lightning", "pytorch_lightning"],

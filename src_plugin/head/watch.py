@@ -6,6 +6,7 @@ Hooks exist during a forward pass only, so no copy of the model ever carries one
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Signature, signature
 from types import MethodType
 from typing import Any
 
@@ -30,6 +31,11 @@ class _Watched:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.watch._run(self.model, self.forward, args, kwargs)
+
+    @property
+    def __signature__(self) -> Signature:
+        """Who asks for the arguments of a watched model, as Hugging Face's Trainer does, gets those of its own."""
+        return signature(self.forward)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A copy of the model is not watched: it runs its own forward."""
