@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError, StimulusError
+from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError
 from src_plugin.files.night import NightOfCopies
 from src_plugin.files.results import Results, averages_of, tensors_of
 from src_plugin.head.state import Head
 from src_plugin.ranks import of_all_ranks, of_this_rank, sleep_once
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
-from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head
 from src_plugin.waking.summary import TrainingSummary
@@ -225,8 +224,6 @@ class SRCCallback(Callback):
 
     def _sleep(self, pl_module: LightningModule, callbacks: Sequence[Callback]) -> None:
         """Put the head to sleep, and averages of its weights; forget what training showed."""
-        if not self._waking.has_seen_input or self._waking.head is None:
-            raise StimulusError("SRCCallback: this fit trained on nothing, so there is no mean input to sleep on")
 
         def night(head: Head, training: TrainingSummary) -> SleepReport:
             self._copies = NightOfCopies(pl_module, head, training, self.config, self._sleeper.generator)
@@ -235,9 +232,7 @@ class SRCCallback(Callback):
             return report
 
         self._copies = None
-        if not self.config.is_off:
-            check_trained(pl_module)
-        self._sleeper.sleep(self._model(pl_module), night=night)
+        self._sleeper.sleep(self._model(pl_module), night=night, whole=pl_module)
         self._waking.forget(slept=True)
         self._results().sleep_averages(averages_of(callbacks))
 

@@ -55,8 +55,7 @@ class SRC:
         ConfigError: A setting that cannot be meant; in training: targets that are no class numbers or have no output.
         HeadNotFoundError: In the first training pass: the model has no head that can sleep.
         StimulusError: In the first training pass: inputs of the head are not finite, all 0, or negative where the sleep
-            is simulated.
-        WeightsError: Parameters of the model are not finite when the sleep would begin.
+            is simulated. What only later passes show is warned of, and the network stays awake.
 
     Source:
         Tadros, Krishnan, Ramyaa, Bazhenov, Nat. Commun. 13:7742 (2022).
@@ -186,7 +185,7 @@ class _Task:
     def end(self, night: Callable[[Head, TrainingSummary], SleepReport] | None) -> None:
         """Sleep, or say why not."""
         sleeper = self._sleeper
-        if sleeper.waking.has_seen_input:
+        if sleeper.waking.has_seen_input or sleeper.waking.refusal:
             if self._waits and self._n_read < self._n_passes / 2:
                 sleeper.warn(
                     "unread",

@@ -23,12 +23,12 @@ from avalanche.training.utils import trigger_plugins
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError, Warner
+from src_plugin.errors import ConfigError, HeadNotFoundError, Warner
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
-from src_plugin.waking.exemplars import exemplars_of, recall_of
+from src_plugin.waking.exemplars import exemplars_of, n_generated, recall_of
 from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
 from src_plugin.waking.summary import TrainingSummary
 
@@ -75,6 +75,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     experiences, or if the named head belongs to one of several tasks. Pure SRC needs the layers named there, e.g. those
     that all tasks share.
 
+    Rehearsal in a forward pass of its own (ER-ACE, MIR): the exemplars that the strategy keeps say how well old classes
+    are recalled. Samples of generative replay are not believed: neither the mean nor the judgement of a night knows
+    them, since their classes are a guess of the model's.
+
     With GDumb and CWR* nothing of a sleep outlives the next experience's beginning; it warns once.
 
     Where it stands: at the start of each `train` call it moves itself in `strategy.plugins` behind Synaptic
@@ -108,8 +112,11 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         HeadNotFoundError: In the first training iteration: the model has no head that can sleep, or one per task and
             a pure sleep was not told which.
         StimulusError: In the first training iteration: inputs of the head are not finite, all 0, or negative where the
-            sleep is simulated; at the end of an experience: it trained on nothing.
-        WeightsError: Parameters of the model are not finite when the sleep would begin.
+            sleep is simulated.
+
+    What only later batches show (NaN, inputs that are all the same or grow without bound, a head that is another one
+    now, an experience that trained on nothing, parameters that are not finite) is warned of when the experience ends,
+    and the network stays awake: the report says why.
 
     Source:
         Tadros, Krishnan, Ramyaa, Bazhenov, Nat. Commun. 13:7742 (2022).
@@ -143,6 +150,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self._sleeper = Sleeper(config, speaker="SRCPlugin", head=head, seed=seed, holds=reference is None)
         self._experiences = 0
         self._sub_experiences = 0
+        self._real = 0  # samples in the batch, without generated ones
         self._run: tuple[Callable[[], Any], Callable[[], Any]] | None = (
             None  # weak: the strategy and the model it is with
         )
@@ -200,9 +208,18 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """Leave out strategy and model: a checkpoint or a copy goes on with its own."""
         return {**self.__dict__, "_run": None}
 
+    def before_training_exp(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Refuse `last_only` where the last experience cannot be told."""
+        if self.last_only and self.schedule is None and not isinstance(strategy, JointTraining):
+            check_stream(strategy.experience)
+
     def before_training_epoch(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Count recall of rehearsed classes anew, and hold batch norms of a frozen backbone in eval mode."""
         self._waking.begin_epoch(None if self._has_task_heads(strategy.model) else strategy.model)
+
+    def before_training_iteration(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
+        """Count the samples of the batch before a generator adds to it."""
+        self._real = len(strategy.mb_y)
 
     def before_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Watch this forward pass."""
@@ -211,7 +228,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
 
     def after_forward(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Note what it showed."""
-        self._waking.end_forward(strategy.model, strategy.mb_output, strategy.mb_y)
+        generated = n_generated(strategy, real=self._real)
+        self._waking.end_forward(strategy.model, strategy.mb_output, strategy.mb_y, generated=generated)
 
     def after_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Leave modes as training left them."""
@@ -225,11 +243,6 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
             return
         self._experiences += 1
         has_task_heads = self._has_task_heads(strategy.model)
-        if not (has_task_heads or self._waking.has_seen_input):
-            raise StimulusError(
-                f"experience {self._experiences} trained on nothing that passed the head: its dataset is empty, or "
-                f"{type(strategy).__name__} does not train by forward passes of strategy.model. Leave SRCPlugin out"
-            )
         due = self._is_due(strategy)
         if due:
             self._sleeper.sleep(
@@ -301,13 +314,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         if self.last_only:
             if isinstance(strategy, JointTraining):  # ends once, in the name of the first experience
                 return True
-            try:
-                last = len(strategy.experience.origin_stream) - 1
-            except (AttributeError, TypeError):
-                raise ConfigError(
-                    "SRCPlugin(last_only=True): this experience does not know its stream, so the last one cannot be "
-                    "told; pass schedule=lambda strategy: ... instead"
-                ) from None
+            last = len(strategy.experience.origin_stream) - 1
             return int(strategy.experience.current_experience) == last
         n = self._experiences
         return n >= self.first and (n - self.first) % self.every == 0
@@ -344,6 +351,24 @@ def _told_to_plugins(strategy: Any) -> Iterator[None]:
     trigger_plugins(strategy, "before_sleep")
     yield
     trigger_plugins(strategy, "after_sleep")
+
+
+def check_stream(experience: Any) -> None:
+    """Refuse an experience that does not know its stream, or that is all of it: each would be the last one.
+
+    Raises:
+        ConfigError: The last experience cannot be told.
+    """
+    try:
+        length = len(experience.origin_stream)
+        int(experience.current_experience)
+    except (AttributeError, TypeError):
+        why = "this experience does not know its stream, so the last one cannot be told"
+    else:
+        if length != 1:
+            return
+        why = "the stream has this one experience only, as with a benchmark for each, and each would be the last"
+    raise ConfigError(f"SRCPlugin(last_only=True): {why}; pass schedule=lambda strategy: ... instead")
 
 
 def shared_layers(model: nn.Module) -> list[str]:

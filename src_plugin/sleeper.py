@@ -23,7 +23,6 @@ from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
 from src_plugin.report import SleepReport
 from src_plugin.waking.boundary import stay_awake, sum_up
-from src_plugin.waking.drift import check_trained
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head, restore, snapshot
 from src_plugin.waking.summary import TrainingSummary
@@ -84,6 +83,7 @@ class Sleeper:
         complete: Callable[[Head, TrainingSummary], TrainingSummary] | None = None,
         around: AbstractContextManager[Any] | None = None,
         night: Callable[[Head, TrainingSummary], SleepReport] | None = None,
+        whole: nn.Module | None = None,
     ) -> SleepReport:
         """Sleep after what was watched since the last `forget`, or stay awake; the report is appended to `reports`.
 
@@ -94,17 +94,19 @@ class Sleeper:
             complete: Adds what else is known of training.
             around: Entered when the night begins, and left when its report is there.
             night: Passes the night; None is `pass_night`.
+            whole: What the model is a part of, all of which must be finite; None is the model.
 
         Raises:
             SRCError: As `src_plugin.sleep` does.
         """
         index = len(self.reports)
-        awake = stay_awake(self.waking, model, self.config, index=index, warn=self.warn, has_task_heads=has_task_heads)
+        awake = stay_awake(
+            self.waking, whole or model, self.config, index=index, warn=self.warn, has_task_heads=has_task_heads
+        )
         if awake is not None:
             self.reports.append(awake)
             return awake
         head = self._current_head(model)
-        check_trained(model)
         inputs = None if reference is None else reference(head)
         # A reference passes through the backbone as it is now.
         warn = None if reference is not None or self.config.is_off else self.warn

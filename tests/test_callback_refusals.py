@@ -70,6 +70,8 @@ class Bypass(nn.Module):
         return self.used(x)
 
 
-def test_a_fit_of_which_nothing_passed_the_head_is_refused():
-    with pytest.raises(StimulusError, match="this fit trained on nothing"):
-        fit(Whole(Bypass()), SRCCallback(QUICK, head="net.head"))
+def test_after_a_fit_of_which_nothing_passed_the_head_it_stays_awake():
+    callback = SRCCallback(QUICK, head="net.head")
+    with pytest.warns(UserWarning, match="SRCCallback: no sleep after this experience: nothing that was trained on"):
+        fit(Whole(Bypass()), callback)
+    assert [report.decision for report in callback.reports] == ["awake"]

@@ -303,3 +303,27 @@ def run_without_sleep(script):
     awake = script.replace("with src.task():", "if True:").replace("src.report", "''")
     exec(awake, {"print": lambda text, *_, **__: printed.append(text)})
     return printed[0].split(" ")[0]
+
+
+def test_layers_that_are_frozen_between_tasks_are_told_of_and_it_stays_awake_from_then_on():
+    model = network()
+    src = SRC(model)
+    learn(model, src, TASKS[:1], epochs=1)
+    model[0].requires_grad_(False)
+    with pytest.warns(UserWarning, match="SRC: no sleep after this experience: the head has 100 inputs now and had 64"):
+        learn(model, src, TASKS[1:3], epochs=1)
+    assert [report.decision for report in src.reports] == ["slept", "awake", "awake"]
+
+
+def test_training_that_diverged_in_a_loop_is_told_by_name_and_it_stays_awake():
+    model = network()
+    src = SRC(model)
+
+    def diverge():
+        with src.task():
+            train(model, adam(model), batches((0, 1))[0])
+            nn.init.constant_(model[2].bias, float("nan"))
+
+    with pytest.warns(UserWarning, match=r"no sleep after this experience: .*nothing was changed"):
+        diverge()
+    assert src.report.decision == "awake"

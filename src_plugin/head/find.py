@@ -104,9 +104,10 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
     except NoLayerError as error:
         if record.scores is not None and len(record.scores) < 2:
             raise _no_classes(kind, record.scores) from None
+        why = _because(error.node)
         raise HeadNotFoundError(
-            f"{kind} has no head SRC can change: its output comes from {error.what}{_because(error.node)}, and only "
-            f"{SUPPORTED} can sleep. {CURE}"
+            f"{kind} has no head SRC can change: its output comes from {error.what}{why}, and only {SUPPORTED} can "
+            f"sleep. {_only_pure(model, record) if why else CURE}"
         ) from None
     parts = [met.part for met in found.layers]
     names = [met.name for met in found.layers]
@@ -268,6 +269,37 @@ def _top_of(last: Node, name: str, record: Trace) -> Node:
                 "be the scores of the classes. Name the layers up to the output, or none at all"
             )
     return last  # a pass may bypass a named head
+
+
+def check_scores(model: nn.Module, head: Head, record: Trace) -> None:
+    """Refuse a named head of which something else makes the scores of the classes, since they are to be balanced.
+
+    Raises:
+        HeadNotFoundError: They are made of its outputs by steps that no head can end in.
+    """
+    last = record.linears[head.parts[-1].module]
+    for output in record.candidates.values():
+        if last not in output.ancestors():
+            continue
+        node: Node | None = output
+        while node is not None and node is not last and node.kind in (*TAIL, Kind.BATCH_NORM, Kind.JOIN):
+            node = node.parent
+        if node is not None and node is not last:
+            raise HeadNotFoundError(
+                f"the head ends in {head.names[-1]!r}, but {node.describe()} makes the scores of the classes of it, "
+                f"and these cannot be balanced there. {_only_pure(model, record)}"
+            )
+
+
+def _only_pure(model: nn.Module, record: Trace) -> str:
+    """Return what can be done where no layer makes the scores."""
+    known = {module: name for name, module in model.named_modules()}
+    names = [known[module] for module in record.linears if isinstance(module, nn.Linear)]
+    try:
+        named_head(model, names[-1:], record)
+    except HeadNotFoundError:
+        return "Leave SRC out: no Linear layer of the model can sleep by itself"
+    return f"Only pure SRC applies, with layers that are named: SRCPlugin('src_only', head={names[-1:]})"
 
 
 def layers_above(head: Head, record: Trace) -> list[nn.Module]:

@@ -57,6 +57,7 @@ class Watch:
         self._ahead: Callable[..., None] | None = None
         self._then: Callable[[Any], None] | None = None
         self._counts: Callable[[nn.Module], bool] | None = None
+        self._is_blind = False
         self._watched: tuple[nn.Module, Any] | None = None  # the model, and a `forward` of its own if it had one
         self._passes: list[Pass] = []
 
@@ -68,6 +69,7 @@ class Watch:
         ahead: Callable[[nn.Module, Forward, tuple[Any, ...], dict[str, Any]], None],
         then: Callable[[Any], None] | None = None,
         counts: Callable[[nn.Module], bool] | None = None,
+        is_blind: bool = False,
     ) -> None:
         """Watch the forward passes of `model` until `release`, or until one breaks off.
 
@@ -78,9 +80,11 @@ class Watch:
             then: Called with the output of each pass when it has ended.
             counts: Whether a pass that begins is one to watch; None watches all. If given, what watches lasts until
                 `release` even if a pass breaks off.
+            is_blind: Call `then` and look at nothing else.
         """
         self.release()
         self._head, self._ahead, self._then, self._counts = head, ahead, then, counts
+        self._is_blind = is_blind
         # In place of a hook on the model: only a call of our own can clean up after an interrupted forward pass.
         self._watched = (model, model.__dict__.get("forward"))
         model.__dict__["forward"] = _Watched(self, model, plain_forward(model))
@@ -117,6 +121,8 @@ class Watch:
 
     def _pass(self, model: nn.Module, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one forward pass, and keep its output with the input of its head, or with its trace."""
+        if self._is_blind:
+            return forward(*args, **kwargs)
         head = None if self._head is None else self._head()
         if head is None or not head.is_in(model):
             if self._ahead is not None:

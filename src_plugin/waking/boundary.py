@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
-from src_plugin.errors import Warner
+from src_plugin.errors import Warner, WeightsError
 from src_plugin.head.state import Head
 from src_plugin.report import SleepReport
-from src_plugin.waking.drift import buffer_message, drift_message
+from src_plugin.waking.drift import buffer_message, check_trained, drift_message
 from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
 from src_plugin.waking.summary import TrainingSummary
 
@@ -23,7 +23,7 @@ def stay_awake(
         model: The model, for the warning.
         config: How to sleep.
         index: How many sleeps came before.
-        warn: Warns of a head for each task.
+        warn: Warns of a head for each task, and of what was not seen to be wrong before training.
         has_task_heads: Whether the model is known to have one.
     """
     if (off := config.why_off(index)) is not None:
@@ -32,10 +32,22 @@ def stay_awake(
         warn("task heads", task_heads_message(model))
         reason = ONE_HEAD_PER_TASK
     else:
-        return None
+        reason = waking.doubts() or _diverged(model)
+        if not reason:
+            return None
+        warn(reason, f"no sleep after this experience: {reason}")
     head = waking.head
     layers, sizes = ([], []) if head is None else (list(head.names), list(head.sizes))
     return SleepReport("awake", reason, layers, sizes)
+
+
+def _diverged(model: nn.Module) -> str:
+    """Return which parameters are not finite; "" if all are."""
+    try:
+        check_trained(model)
+    except WeightsError as error:
+        return str(error)
+    return ""
 
 
 def sum_up(

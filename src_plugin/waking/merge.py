@@ -28,8 +28,12 @@ def merge(seen: Sequence[Now]) -> Now:
         processes, so those of the first that saw anything count.
     """
     having = [now for now in seen if now["n"]]
+    refusal = next((now["refusal"] for now in seen if now["refusal"]), "")
+    if not having:
+        return seen[0] | {"refusal": refusal}
     first = having[0]
     return first | {
+        "refusal": refusal,
         "sum": reduce(torch.add, (now["sum"] for now in having)),
         "least": reduce(torch.minimum, (now["least"] for now in having)),
         "n": sum(now["n"] for now in having),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError, StimulusError
-from src_plugin.head.find import check_model, layers_above, named_head, parts_below, traced_head
+from src_plugin.head.find import check_model, check_scores, layers_above, named_head, parts_below, traced_head
 from src_plugin.head.norms import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
@@ -25,6 +25,7 @@ from src_plugin.head.watch import Forward, Pass, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
 from src_plugin.waking.class_means import ClassMeans
 from src_plugin.waking.classes import ClassLedger
+from src_plugin.waking.doubts import doubts
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
 from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
@@ -38,6 +39,12 @@ ONE_LAYER = (
     "without training do more: nearest class mean and StreamingLDA (on CIFAR-10 79 and 86 %, levelling 77)"
 )
 """What a user should know of a head of one layer."""
+
+NOTHING = (
+    "nothing that was trained on passed the head: the data set is empty, there were no epochs, or training does not "
+    "pass them through the model that is watched"
+)
+"""Why a night is spent awake after an experience without a forward pass."""
 
 LOG = logging.getLogger("src_plugin")
 
@@ -100,6 +107,8 @@ class Waking:
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
         self._sum: Tensor | None = None
         self._least_now: Tensor | None = None
+        self._first: Tensor | None = None  # mean magnitude of the inputs in the first batch, shape ()
+        self.refusal = ""  # what ended the watch in the middle of a run
         self._n = 0
         self._recent = Recent()
         self._own_norms: dict[nn.Module, Moments] = {}  # batch norms of the head that are trained
@@ -118,7 +127,8 @@ class Waking:
             then: Called with the output of each pass when it has ended.
         """
         self._renew(model)
-        self._watch.begin(model, head=lambda: self.head, ahead=self._look_ahead, then=then)
+        is_blind = bool(self.refusal)
+        self._watch.begin(model, head=lambda: self.head, ahead=self._look_ahead, then=then, is_blind=is_blind)
 
     def begin_passes(self, model: nn.Module, *, then: Callable[[Pass], None]) -> None:
         """Watch all training passes of `model` until `release`: those in training mode and with gradients.
@@ -129,7 +139,7 @@ class Waking:
         """
 
         def counts(model: nn.Module) -> bool:
-            if not (model.training and torch.is_grad_enabled()):
+            if self.refusal or not (model.training and torch.is_grad_enabled()):
                 return False
             self._renew(model)
             return True
@@ -165,20 +175,23 @@ class Waking:
         """Return the head that a traced pass shows, and the Linear layers that took what came out of it."""
         check_model(model)
         head = traced_head(model, seen) if self.head_names is None else named_head(model, self.head_names, seen)
+        if self.needs_classes and head.parts[-1].module in seen.linears:
+            check_scores(model, head, seen)
         return head, layers_above(head, seen)
 
-    def end_forward(self, model: nn.Module, outputs: Tensor, targets: Tensor) -> None:
+    def end_forward(self, model: nn.Module, outputs: Tensor, targets: Tensor, *, generated: int = 0) -> None:
         """Note what the forward pass that just ended has shown.
 
         Args:
             model: The model.
             outputs: Its outputs, shape (n, classes).
             targets: Class numbers, shape (n,).
+            generated: So many samples, the last ones, were made by a generator; they are not noted.
 
         Raises:
-            HeadNotFoundError: The model has no head that can sleep.
-            StimulusError: The first batch shows inputs of the head that are not finite, all 0, or negative where they
-                give rates; a later one, that the head has another number of inputs now.
+            HeadNotFoundError: The very first batch shows that the model has no head that can sleep; where that is so
+                later, `doubts` says it, and no more is noted of the experience.
+            StimulusError: Likewise, inputs of the head that are not finite, all 0, or negative where they give rates.
             ConfigError: Targets are not class numbers, or the head has no output for one of them.
         """
         passes = self._watch.take()
@@ -187,9 +200,11 @@ class Waking:
             return  # nothing went through the model, or through its head
         # Methods that rehearse pass other data too: the pass that counts is the one that made these outputs.
         seen = next((seen for output, seen in passes if output is outputs), passes[-1][1])
-        self.note(model, (outputs, seen), targets)
+        self.note(model, (outputs, seen), targets, generated=generated)
 
-    def note(self, model: nn.Module, passed: Pass, targets: Any, *, classes: Sequence[int] | None = None) -> None:
+    def note(
+        self, model: nn.Module, passed: Pass, targets: Any, *, classes: Sequence[int] | None = None, generated: int = 0
+    ) -> None:
         """Note what a forward pass has shown.
 
         Args:
@@ -197,40 +212,47 @@ class Waking:
             passed: The pass.
             targets: Class numbers, shape (n,); None if they are not known.
             classes: Those of the experience, where there are no targets.
+            generated: See `end_forward`.
 
         Raises:
             SRCError: As `end_forward`.
         """
+        if self.refusal:
+            return
+        try:
+            self._note(model, passed, targets, classes=classes, generated=generated)
+        except (HeadNotFoundError, StimulusError) as error:
+            if not (self._n or self._count):
+                raise
+            self.refusal = str(error)
+
+    def _note(
+        self, model: nn.Module, passed: Pass, targets: Any, *, classes: Sequence[int] | None, generated: int
+    ) -> None:
         outputs, seen = passed
         if isinstance(seen, Trace):
-            self.head, above = self._find(model, seen)
-            if self.head.entry not in seen.inputs:
-                self.head = None  # a named head that this pass did not go through
+            if not self._take_head(model, seen):
                 return
-            self._above, self._parts_below = above, parts_below(model, self.head, seen)
-            self._path = seen.path or ()
-            self._tell_one_layer()
-            self._attend_norms(model)
+            assert self.head is not None
             seen = seen.inputs[self.head.entry]
         assert self.head is not None
         outputs = at(outputs, self._path)
         x = seen.reshape(-1, self.head.sizes[0])
+        if generated:
+            rows = len(x) // len(targets)  # of one sample
+            x, outputs, targets = x[: -generated * rows], outputs[:-generated], targets[:-generated]
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
         if self._sum is not None:
             self._check_same_inputs(len(total), len(self._sum))
         else:
-            try:
-                check_mean_input(
-                    (total / len(x)).cpu().double().numpy(), n_inputs=self.head.sizes[0], as_rates=self.needs_rates
-                )
-            except StimulusError as error:
-                raise StimulusError(f"{error} ({self.head.describe()})") from None
+            self._check_first(total / len(x))
             if classes is None:
                 self.ledger.open(outputs, targets)
             if self.before is None:
                 self.before, self._before_names = self.head.read(), self.head.names
             if self._below is None:
                 self._below = checksums(model, apart_from=(*self.head.modules, *self._above))
+        self._first = x.abs().float().mean() if self._first is None else self._first
         self._sum = total if self._sum is None else self._sum + total
         least = x.amin(0)
         self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
@@ -244,6 +266,28 @@ class Waking:
             return
         self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
         self._note_inputs(x, targets.detach() if self.ledger.has_classes else None, n_classes=self.head.sizes[-1])
+
+    def _take_head(self, model: nn.Module, seen: Trace) -> bool:
+        """Take the head that a traced pass shows; False where a named one was not gone through."""
+        self.head, above = self._find(model, seen)
+        if self.head.entry not in seen.inputs:
+            self.head = None
+            return False
+        self._above, self._parts_below = above, parts_below(model, self.head, seen)
+        self._path = seen.path or ()
+        self._tell_one_layer()
+        self._attend_norms(model)
+        return True
+
+    def _check_first(self, mean: Tensor) -> None:
+        """Refuse the first batch of an experience, by its mean, shape (n_0,)."""
+        assert self.head is not None
+        if self._total is not None:
+            self._check_same_inputs(len(mean), len(self._total))
+        try:
+            check_mean_input(mean.cpu().double().numpy(), n_inputs=self.head.sizes[0], as_rates=self.needs_rates)
+        except StimulusError as error:
+            raise StimulusError(f"{error} ({self.head.describe()})") from None
 
     def _note_inputs(self, x: Tensor, targets: Tensor | None, *, n_classes: int) -> None:
         self._recent.note(x, targets, seen=self.ledger.seen)
@@ -272,6 +316,14 @@ class Waking:
     def has_seen_input(self) -> bool:
         """Whether anything reached the head since the last `forget`."""
         return self._n > 0
+
+    def doubts(self) -> str:
+        """Return why this experience cannot be slept on, as far as its first batch did not say so; "" if it can."""
+        if self.refusal or self.head is None or not self._n:
+            return self.refusal or NOTHING
+        mean, size = self.mean_input(), self.head.sizes[0]
+        why = doubts(mean, self.recent, self._first, n_inputs=size, as_rates=self.needs_rates)
+        return f"{why} ({self.head.describe()})" if why else ""
 
     @property
     def recent(self) -> Tensor | None:
@@ -377,13 +429,14 @@ class Waking:
         )
 
     def forget(self, *, slept: bool) -> None:
-        """End the experience: fold it into the running mean, and drop all the rest.
+        """End the experience: fold it into the running mean, unless it is in doubt, and drop all the rest.
 
         Args:
             slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
         """
-        self._total, self._count = self._sums()
-        self._least = self.lowest()
+        if not self.doubts():
+            self._total, self._count = self._sums()
+            self._least = self.lowest()
         for norm, moments in self._own_norms.items():
             moments.close(norm)
         self._ends.update(() if self.head is None else self.head.names[-1:])

@@ -28,6 +28,8 @@ def snapshot(waking: Waking) -> dict[str, Any]:
         "before": None if before is None else _cpu([list(before.weights), list(before.biases)]),
         "sum": _cpu(waking._sum),
         "least": _cpu(waking._least_now),
+        "first": _cpu(waking._first),
+        "refusal": waking.refusal,
         "n": waking._n,
         "iterations": waking._iterations,
         "below": waking._below,
@@ -64,6 +66,7 @@ def absorb(waking: Waking, now: dict[str, Any], device: torch.device | str = "cp
     before = _to(now["before"], device)
     waking.before = None if before is None else HeadState(tuple(before[0]), tuple(before[1]))
     waking._sum, waking._least_now = _to(now["sum"], device), _to(now["least"], device)
+    waking._first, waking.refusal = _to(now.get("first"), device), now.get("refusal", "")
     waking._n, waking._iterations = now["n"], now["iterations"]
     waking._below, waking._buffers = now["below"], now["buffers"]
     ledger.has_classes, ledger.new, ledger.shown = now["has_classes"], set(now["new"]), set(now["shown"])

@@ -69,3 +69,13 @@ def test_a_state_of_two_processes_goes_on_in_one():
     show(alone, *Blobs(2, 0).tensors)  # finds the head
     assert alone.ledger.shown == {0, 1, 2, 3}
     assert alone.summary().classes.counts[2] == see(tasks).summary().classes.counts[2] + 2
+
+
+@pytest.mark.parametrize("blind", [(1,), (0, 1)], ids=["one process", "both"])
+def test_what_one_process_could_not_go_on_with_keeps_all_awake(blind):
+    parts = [see([(0, 1), ()], rank, 2) for rank in range(2)]
+    x, y = Blobs(40, 0).tensors
+    for rank, part in enumerate(parts):
+        show(part, x[:8] / 0.0 if rank in blind else x[:8], y[:8])
+    absorb(parts[0], merge([snapshot(part)["now"] for part in parts]))
+    assert "not finite" in parts[0].doubts()
