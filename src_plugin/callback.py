@@ -14,7 +14,7 @@ from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError
 from src_plugin.files.night import NightOfCopies
 from src_plugin.files.results import Results, averages_of, tensors_of
 from src_plugin.head.state import Head
-from src_plugin.ranks import of_all_ranks, of_this_rank, sleep_once
+from src_plugin.ranks import check_ranks, of_all_ranks, of_this_rank, sleep_once
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
 from src_plugin.waking.observer import Waking
@@ -168,6 +168,14 @@ class SRCCallback(Callback):
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         # A new list, since Lightning walks through the old one.
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse what several processes cannot put together.
+
+        Raises:
+            ConfigError: Several train, and class means are to be kept.
+        """
+        check_ranks(self.config)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take states again from whoever gives one."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
+from src_plugin.config import SleepConfig
+from src_plugin.errors import ConfigError
 from src_plugin.sleeper import Sleeper
 from src_plugin.waking.merge import merge
 from src_plugin.waking.observer import Waking
@@ -55,6 +57,19 @@ def sleep_once(sleeper: Sleeper, night: Callable[[], None], tensors: Callable[[]
     if not sleeps:
         sleeper.load_state_dict(state)
     return sleeps
+
+
+def check_ranks(config: SleepConfig) -> None:
+    """Refuse what several processes cannot put together.
+
+    Raises:
+        ConfigError: They train, and class means are to be kept.
+    """
+    if n_ranks() > 1 and config.refits:
+        raise ConfigError(
+            f"{n_ranks()} processes train, and keep='class_means' adds up inputs in each of them for itself: train in "
+            "one process, Trainer(devices=1), or take keep='mean'"
+        )
 
 
 def of_all_ranks(waking: Waking) -> dict[str, Any]:

@@ -9,7 +9,9 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 
 from places import ROOT
+from src_plugin import ranks
 from src_plugin.callback import check_strategy
+from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError
 
 CASES = ("digits", "rehearsal", "classes apart", "ema")
@@ -63,3 +65,12 @@ def test_processes_whose_memory_is_lost_are_refused_with_the_cure(method):
         ConfigError, match=rf"by {method}. Take .*strategy='ddp'.* in a script, or Trainer\(devices=1\)"
     ):
         check_strategy(strategy)
+
+
+def test_class_means_are_refused_in_several_processes(monkeypatch):
+    config = SleepConfig(keep="class_means")
+    ranks.check_ranks(config)
+    monkeypatch.setattr(ranks, "n_ranks", lambda: 2)
+    with pytest.raises(ConfigError, match=r"2 processes train, and keep='class_means'.*Trainer\(devices=1\)"):
+        ranks.check_ranks(config)
+    ranks.check_ranks(SleepConfig(keep="mean"))  # as the message says

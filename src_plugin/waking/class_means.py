@@ -44,10 +44,11 @@ class ClassMeans:
         """Return sums and counts with a row for each class; a head may grow."""
         if self._sums is None or self._counts is None:
             self._sums, self._counts = x.new_zeros((0, x.shape[1]), dtype=torch.float32), x.new_zeros(0).float()
+        self._sums, self._counts = self._sums.to(x.device), self._counts.to(x.device)  # they may come from a file
         missing = n_classes - len(self._sums)
         if missing > 0:
-            self._sums = torch.cat([self._sums.to(x.device), x.new_zeros((missing, x.shape[1]), dtype=torch.float32)])
-            self._counts = torch.cat([self._counts.to(x.device), x.new_zeros(missing, dtype=torch.float32)])
+            self._sums = torch.cat([self._sums, x.new_zeros((missing, x.shape[1]), dtype=torch.float32)])
+            self._counts = torch.cat([self._counts, x.new_zeros(missing, dtype=torch.float32)])
         return self._sums, self._counts
 
     def mapping(self) -> dict[int, Tensor]:
