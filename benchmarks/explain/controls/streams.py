@@ -31,6 +31,7 @@ from src_plugin.night import stages
 from src_plugin.night.stages import Evening
 from src_plugin.plugin import SRCPlugin
 from src_plugin.report import SleepReport
+from src_plugin.waking.drift import check_trained
 from src_plugin.waking.summary import TrainingSummary
 
 NAIVE = "naive"
@@ -177,6 +178,7 @@ def _follow(config: RunConfig, name: str, *, seed: int, data: Dataset) -> tuple[
         return made[-1]
 
     def after(i: int, stream: Stream, learner: Any) -> None:
+        check_trained(learner.model)  # where a control made it diverge, the plugin would only stay awake
         rows.append(next(iter(measure(learner, stream.tests_after(i)).values())))
         n = len(stream.n_test) if i + 1 == len(stream.train_stream) else i + 1
         seen.append(pooled_accuracy(rows[-1][:n], stream.n_test[:n]))
