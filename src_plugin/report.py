@@ -230,7 +230,7 @@ class SleepReport:
         reason: Why.
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
-        gate: The field of SleepConfig whose gate closed or, judging by samples, undid the night; None if none did.
+        gate: The flat name of the gate that closed or, judging by samples, undid the night; None if none did.
         sleep: The sleep itself.
         balance: How much of the noise new classes win; None where there is nothing to balance.
         settle: Settling.

@@ -123,7 +123,7 @@ def _panel(
         axis.axhline(i - 0.5, color="white", linewidth=6.0 if is_new else 0.8)
     for j in range(1, len(columns)):
         axis.axvline(j - 0.5, color="white", linewidth=0.8)
-    names = [METHODS.get(column, column).replace(" + ", " +\n") for column in columns]
+    names = [fill(METHODS.get(column, column), 12, break_long_words=False) for column in columns]
     axis.set_xticks(range(len(columns)), names, fontsize=9)
     axis.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axis.spines[:].set_visible(False)

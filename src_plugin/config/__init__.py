@@ -162,8 +162,7 @@ class SleepConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return all settings flat, in a form that JSON and YAML can hold and `from_dict` reads back.
 
-        What only the other engine reads has its default. `constants` and `measuring` of
-        the default are left out.
+        What only the other engine reads has its default; `constants` and `measuring` are left out where they have it.
         """
         told: dict[str, Any] = {"engine": "simulated" if self.simulates else "closed_form", **asdict(Simulation())}
         if self.sleep is not None:

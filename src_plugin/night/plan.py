@@ -44,7 +44,7 @@ class Plan:
     Attributes:
         reason: Why.
         nights: Nights to try, one after the other, until one is kept; none stays awake.
-        gate: Field of SleepConfig whose gate keeps the network awake, if no night is tried or none is kept.
+        gate: Flat name of the gate that keeps the network awake, if no night is tried or none is kept.
         is_judged: Whether samples judge each night.
     """
 

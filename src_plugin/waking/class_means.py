@@ -24,6 +24,7 @@ class ClassMeans:
     def __init__(self) -> None:
         self._sums: Tensor | None = None  # (classes, n_0)
         self._counts: Tensor | None = None  # (classes)
+        self._closed: tuple[Tensor | None, Tensor | None] = None, None  # the same when the last experience ended
 
     def note(self, x: Tensor, classes: Tensor, *, n_classes: int) -> None:
         """Take in a batch.
@@ -51,6 +52,12 @@ class ClassMeans:
             self._counts = torch.cat([self._counts, x.new_zeros(missing, dtype=torch.float32)])
         return self._sums, self._counts
 
+    def close(self, *, is_in_doubt: bool) -> None:
+        """End an experience; of one that is in doubt nothing stays."""
+        if is_in_doubt:
+            self._sums, self._counts = self._closed
+        self._closed = _copy(self._sums), _copy(self._counts)
+
     def mapping(self) -> dict[int, Tensor]:
         """Return the mean of each class that was seen, shape (n_0,)."""
         if self._sums is None or self._counts is None:
@@ -64,9 +71,15 @@ class ClassMeans:
         return sum(mean.nbytes + 4 for mean in self.mapping().values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return sums and counts."""
-        return {"sums": self._sums, "counts": self._counts}
+        """Return copies of sums and counts, now and when the last experience ended."""
+        return {"sums": _copy(self._sums), "counts": _copy(self._counts), "closed": list(map(_copy, self._closed))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._sums, self._counts = state["sums"], state["counts"]
+        self._sums, self._counts = _copy(state["sums"]), _copy(state["counts"])
+        sums, counts = state["closed"]
+        self._closed = sums, counts
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()

@@ -434,9 +434,12 @@ class Waking:
         Args:
             slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
         """
-        if not self.doubts():
+        is_in_doubt = bool(self.doubts())
+        if not is_in_doubt:
             self._total, self._count = self._sums()
             self._least = self.lowest()
+        if self._class_means is not None:
+            self._class_means.close(is_in_doubt=is_in_doubt)
         for norm, moments in self._own_norms.items():
             moments.close(norm)
         self._ends.update(() if self.head is None else self.head.names[-1:])

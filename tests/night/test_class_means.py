@@ -19,6 +19,7 @@ from src_plugin.night.labelled import draw_labelled
 from src_plugin.night.refit import refit
 from src_plugin.report import ClosedFormReport
 from src_plugin.waking.class_means import ClassMeans
+from src_plugin.waking.observer import Waking
 
 KEPT = SleepConfig(keep="class_means")
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -40,6 +41,23 @@ def test_a_class_that_comes_back_goes_on_with_its_mean():
     again = ClassMeans()
     again.load_state_dict(means.state_dict())
     assert again.mapping() == means.mapping()
+
+
+def test_of_an_experience_in_doubt_no_mean_stays_and_a_state_is_no_view():
+    model, waking = mlp(4, 5, 3), Waking(class_means=True)
+    means, states = [], []
+    for x, y in ((torch.rand(8, 4), 0), (torch.full((8, 4), torch.nan), 1), (torch.rand(8, 4), 2)):
+        for batch in (torch.rand(8, 4), x) if y else (x,):
+            waking.begin_forward(model)
+            waking.end_forward(model, model(batch), torch.full((8,), y))
+        waking.forget(slept=True)
+        means.append(waking._class_means.mapping())
+        states.append(waking.state_dict()["class_means"])
+    assert [sorted(known) for known in means] == [[0], [0], [0, 2]]
+    assert all(torch.isfinite(mean).all() for mean in means[2].values())
+    again = ClassMeans()
+    again.load_state_dict(states[0])
+    assert sorted(again.mapping()) == [0]
 
 
 # -- labelled noise ----------------------------------------------------------------------------------------------------
@@ -158,8 +176,6 @@ def replace_gates(config):
 
 
 def test_means_are_counted_in_the_bytes_and_saved_in_the_state():
-    from src_plugin.waking.observer import Waking
-
     x, y = torch.rand(8, 4), torch.tensor([0, 0, 1, 1, 2, 2, 2, 2])
     model = mlp(4, 5, 3)
     found = []

@@ -21,7 +21,7 @@ BETTER = 0.25
 def curve(
     record: Mapping[str, Any], setting: str, sleep: str, stage: int, *, task: int | None = None
 ) -> dict[int, float]:
-    """Return mean accuracy over trials at each overlap.
+    """Return mean accuracy over trials at each overlap, ascending.
 
     Args:
         record: Of `explain_patches`.
@@ -32,7 +32,8 @@ def curve(
     """
     rows = record["accuracy"][setting][sleep]
     tasks = slice(None) if task is None else slice(task, task + 1)
-    return {int(overlap): float(np.mean(np.array(trials)[:, stage, tasks])) for overlap, trials in rows.items()}
+    overlaps = sorted(rows, key=int)  # JSON has sorted them as text
+    return {int(overlap): float(np.mean(np.array(rows[overlap])[:, stage, tasks])) for overlap in overlaps}
 
 
 def first_lost(means: Mapping[int, float], *, threshold: float) -> int | None:

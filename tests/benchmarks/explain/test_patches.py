@@ -11,7 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.explain.patches.images import check_overlap, draw_patches
 from benchmarks.explain.patches.running import check_request
-from benchmarks.explain.patches.table import first_lost
+from benchmarks.explain.patches.table import curve, first_lost
 from benchmarks.explain.patches.trials import PUBLISHED, SETTINGS, SLEEPS, told, try_once
 from src_plugin.errors import ConfigError
 
@@ -47,6 +47,13 @@ def test_an_overlap_that_cannot_be_made_is_refused(overlap: int, pixels: int, cu
 def test_the_cure_of_a_refused_overlap_can_be_made():
     check_overlap(7, pixels=30, side=10)
     check_overlap(100, pixels=16, side=10)
+
+
+def test_a_curve_ascends_though_json_sorts_numbers_as_text():
+    rows = {str(overlap): [[[1.0, 1.0], [0.5, 1.0]]] for overlap in (0, 10, 2)}
+    record = {"accuracy": {"weights": {"auto": rows}}}
+    assert list(curve(record, "weights", "auto", 1)) == [0, 2, 10]
+    assert curve(record, "weights", "auto", 1, task=0)[10] == 0.5
 
 
 def test_the_first_lost_overlap_is_the_end_of_what_is_kept():

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.tables import heat_map
 from benchmarks.tables.heat_map import INK, PALE, accuracies, differences, draw_heat_map
-from benchmarks.tables.matrix import Row
+from benchmarks.tables.matrix import METHODS, Row
 
 ROWS = [
     Row("digits", "training", "plain", {"naive": {0: 0.2, 1: 0.3}, "naive+src": {0: 0.6, 1: 0.5}, "joint": {1: 0.9}}),
@@ -76,3 +76,12 @@ def test_no_difference_has_no_sign_of_loss(tmp_path: Path, drawn: list[list[str]
 @pytest.mark.parametrize(("place", "ink"), [(0.0, PALE), (1.0, INK), (2.0, INK)])
 def test_numbers_are_dark_on_light_and_light_on_dark(place: float, ink: str) -> None:
     assert heat_map._ink(plt.get_cmap("viridis"), place) == ink  # dark violet to yellow
+
+
+def test_headings_are_broken_between_words_so_that_none_lies_on_its_neighbour() -> None:
+    figure, axis = plt.subplots()
+    columns = list(METHODS)
+    rows = [Row("mnist", "training", "plain", {column: {0: 0.2} for column in columns})]
+    heat_map._panel(axis, np.full((1, len(columns)), 20.0), rows=rows, columns=columns, limits=(0, 100))
+    assert max(len(line) for label in axis.get_xticklabels() for line in label.get_text().split("\n")) <= 12
+    plt.close(figure)
