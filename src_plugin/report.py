@@ -24,7 +24,7 @@ class ClosedFormReport(_Stage):
 
     Attributes:
         engine: "closed_form".
-        strength: Depth of the sleep: the factor on how far weights may move.
+        strength: The largest of `fractions`; where a depth is given, that.
         fractions: Part of each excited unit's answer to the mean input that was removed, (L).
         answers: Mean over units of that answer before, (L).
     """
@@ -36,8 +36,7 @@ class ClosedFormReport(_Stage):
 
     def _lines(self, _: SleepReport) -> Iterable[str]:
         parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
-        how = f"in closed form, depth {self.strength:.2g}"
-        yield f"  sleep   {how}: units answer the mean input less by {parts}, layer by layer"
+        yield f"  sleep   in closed form: units answer the mean input less by {parts}, layer by layer"
 
 
 @dataclass(frozen=True)

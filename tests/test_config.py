@@ -51,10 +51,12 @@ REFUSED_AT_THE_TOP = {
     "settle": [1, None],
     "level": [1, None],
     "constants": [1, None],
+    "fractions": [(0.6, 0.2)],
 }
 
 OBJECTS = {  # kind, field, values that cannot be meant
-    "depth of a closed form": (ClosedForm, "depth", [-0.1, NAN, None, True]),
+    "depth of a closed form": (ClosedForm, "depth", [-0.1, NAN, True]),
+    "fractions": (ClosedForm, "fractions", [0.6, None, (0.6, 0.2), (0.6, 0.2, -0.1), (1.1, 0.0, 0.0)]),
     "depression of a closed form": (ClosedForm, "depression", [0.1, None, (0.1, 0.1)]),
     **{f"gate {name}": (Gates, name, [1, None, "off"]) for name in ("rehearsal", "balance", "new_classes", "hidden")},
     "vectors": (Constants, "noise_vectors", [0, 1, 127, 128.0, None]),
@@ -77,7 +79,9 @@ CHOICES = {  # field -> a slip, and what was meant
 
 ACCEPTED = {
     "no sleep": {**SIMULATED, "steps": 0},
-    "nothing is taken": {"depression": (0, 0.0, 0)},
+    "nothing is taken": {"fractions": (0, 0.0, 0)},
+    "all is taken": {"fractions": (1, 1.0, 1)},
+    "nothing is depressed": {"depth": 0.25, "depression": (0, 0.0, 0)},
     "a depth of nothing": {"depth": 0},
     "a first night awake": {**SIMULATED, "steps": (0, 30000)},
     "no leak": {**SIMULATED, "decay": 1},
@@ -101,7 +105,7 @@ def test_a_value_that_cannot_be_meant_is_refused_by_field_and_value(name, value)
 def test_a_value_at_the_top_that_cannot_be_meant_is_refused(name, value):
     with pytest.raises(ConfigError) as refusal:
         SleepConfig.preset("auto", **{name: value})
-    assert f"SleepConfig({name}={value!r})" in str(refusal.value)
+    assert f"{'ClosedForm' if name == 'fractions' else 'SleepConfig'}({name}={value!r})" in str(refusal.value)
 
 
 @pytest.mark.parametrize(("kind", "name", "values"), OBJECTS.values(), ids=OBJECTS)
@@ -183,10 +187,23 @@ def test_what_only_a_simulation_reads_is_refused_without_one(name, value):
     assert getattr(SleepConfig.preset("simulated", **{name: value}).sleep, name) == value
 
 
-@pytest.mark.parametrize(("name", "value"), [("depression", (0.1, 0.2, 0.3)), ("depth", 0.5)])
 @pytest.mark.parametrize("engine", ["closed_form", "simulated"])
-def test_both_engines_read_how_much_is_taken(engine, name, value):
-    assert getattr(SleepConfig.preset("auto", engine=engine, **{name: value}).sleep, name) == value
+def test_both_engines_read_the_depth_of_a_simulated_sleep(engine):
+    sleep = SleepConfig.preset("auto", engine=engine, depth=0.5, depression=(0.1, 0.2, 0.3)).sleep
+    assert (sleep.depth, sleep.depression) == (0.5, (0.1, 0.2, 0.3))
+
+
+NEVER_READ = {
+    "fractions of a simulation": {"engine": "simulated", "fractions": (0.5, 0.1, 0.0)},
+    "fractions beside a depth": {"fractions": (0.5, 0.1, 0.0), "depth": 0.25},
+    "depression without a depth": {"depression": (0.1, 0.2, 0.3)},
+}
+
+
+@pytest.mark.parametrize("settings", NEVER_READ.values(), ids=NEVER_READ)
+def test_a_number_that_nothing_would_read_is_refused(settings):
+    with pytest.raises(ConfigError, match=r"reads none|give one of the two|only a depth reads it"):
+        SleepConfig.preset("auto", **settings)
 
 
 def test_what_only_a_simulation_reads_may_be_named_if_it_is_as_it_would_be():
@@ -214,10 +231,10 @@ def test_a_refusal_is_a_value_error_and_one_of_ours():
 
 
 def test_a_config_cannot_be_changed_and_can_be_a_key():
-    config = SleepConfig.preset("auto", depression=[0.1] * 3)
+    config = SleepConfig.preset("auto", fractions=[0.1] * 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.settle = False
-    assert {config: "found"}[SleepConfig.preset("auto", depression=(0.1,) * 3)] == "found"
+    assert {config: "found"}[SleepConfig.preset("auto", fractions=(0.1,) * 3)] == "found"
 
 
 def test_lists_become_tuples():

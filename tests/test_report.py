@@ -72,7 +72,7 @@ def test_each_stage_prints_its_line():
     assert str(SLEPT).splitlines() == [
         "slept: it was time (0.12 s)",
         "  head    0, 2 (12-16-4)",
-        "  sleep   in closed form, depth 0.25: units answer the mean input less by 50%, 25%, layer by layer",
+        "  sleep   in closed form: units answer the mean input less by 50%, 25%, layer by layer",
         "  settle  new classes win 80% -> 55% of noise (their share: 50%), at 0.70 of the way from the weights "
         "before to the slept ones",
         "  level   outputs times 0.5 to 2, offset by -1 to +1; new classes win 45%",

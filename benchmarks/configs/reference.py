@@ -21,7 +21,7 @@ from benchmarks import markdown
 from benchmarks.configs.run import RunConfig
 from benchmarks.configs.words import Schema, in_words, schema_of, section_in
 from benchmarks.data.sets import DATA_SETS, IMAGE_FOLDER
-from src_plugin.config import Constants, Gates, Measuring, Simulation, SleepConfig
+from src_plugin.config import ClosedForm, Constants, Gates, Measuring, Simulation, SleepConfig
 from src_plugin.config.presets import PRESETS
 from strategies import STRATEGIES, SUFFIXES, Settings
 
@@ -157,11 +157,12 @@ def _sleep_fields() -> str:
     words = (
         "What `sleep.set` may hold: the settings of `SleepConfig`, flat. Defaults are those of `auto`; another "
         "`sleep.preset` has its own. Three numbers are of the first layer, every layer between, and the output layer. "
-        "In closed form only `depth` (null is 0.25) and `depression` are read of a simulation's keys."
+        "In closed form `fractions` are read; with a `depth`, that and `depression` instead."
     )
     rows = list(_rows({"properties": ENGINE}, "sleep.set", ENGINE_WORDS, {}))
     for kind, prefix, suffix in (
         (SleepConfig, "", ""),
+        (ClosedForm, "", ""),
         (Simulation, "", ""),
         (Gates, "", "_gate"),
         (Constants, "constants.", ""),

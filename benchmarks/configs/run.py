@@ -317,6 +317,10 @@ LATER_SLEEP_FIELDS: dict[str, Any] = {
 """The same of `SleepConfig`, with what they were then; that is not always their default now."""
 
 
+DEPTH_BEFORE = 0.25
+"""Of a sleep in closed form, while that had a depth and no fractions; records have null for it."""
+
+
 def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
     """Return the fields of a sleep that can move a number, as plain JSON.
 
@@ -327,11 +331,16 @@ def numbers_of(sleep: SleepConfig) -> dict[str, Any]:
     if sleep.is_pure:
         idle.update(("noise", "prior"))
     if isinstance(sleep.sleep, Simulation):
-        idle.update(_idle_in(sleep.sleep))
+        idle.update(_idle_in(sleep.sleep) | {"fractions"})
     else:
         idle.update({*simulation_only()} - {"steps"})
         if sleep.sleep is None:
-            idle.update(("engine", "depression", "depth"))
+            idle.update(("engine", "fractions", "depression", "depth"))
+        elif sleep.sleep.depth is None:
+            idle.update(("depression", "depth"))
+        else:
+            idle.add("fractions")
+            told["depth"] = None if sleep.sleep.depth == DEPTH_BEFORE else sleep.sleep.depth
     return {name: value for name, value in told.items() if name not in idle}
 
 
@@ -368,6 +377,8 @@ def resolve(config: RunConfig, strategy: str) -> dict[str, Any]:
         numbers = numbers_of(sleep_of(strategy, config.sleep.build()))
         sleep = {"preset": config.sleep.preset, "reference": config.sleep.reference, "every": config.sleep.every}
         then = {name for name, value in config.sleep.set.items() if LATER_SLEEP_FIELDS.get(name, math.nan) == value}
+        if numbers.get("engine") == "closed_form" and config.sleep.set.get("depth") == DEPTH_BEFORE:
+            then.add("depth")
         sleep |= {"changed": sorted(config.sleep.set.keys() - then), "numbers": numbers}
     if row.settings:
         sections["settings"] = _settings_of(config.settings, row.settings)

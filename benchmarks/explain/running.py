@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.data.dataset import Dataset
-from benchmarks.explain.controls.rows import DEFAULT, IN_PLACE, SIMULATED, Given, replaced
+from benchmarks.explain.controls.rows import IN_PLACE, SIMULATED, Given, replaced
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Asleep, Night, NightWatch, pass_again, simulate_again
 from benchmarks.explain.origin import made_here
@@ -22,7 +22,7 @@ from benchmarks.runs.models import LOSSES, build_model, build_optimizer
 from benchmarks.runs.runner import SeenClasses, seed_everything
 from benchmarks.streams.batches import WholeBatches
 from benchmarks.streams.stream import Stream, build_stream
-from src_plugin.config import SleepConfig, by_depth
+from src_plugin.config import ClosedForm, SleepConfig, by_depth
 from src_plugin.errors import ConfigError
 from src_plugin.head.state import HeadState
 from src_plugin.night.stimulus import spike_probability
@@ -218,14 +218,15 @@ def explain_night(night: Night, *, accuracy: Accuracy) -> dict[str, Any]:
         **told,
         "steps": asleep.n_steps,
         "rates": asleep.rule["rates"],
-        "removal": {"night": removal, "default": DEFAULT},
+        "removal": {"night": removal},
+        "fractions": ClosedForm().fractions,
         "layers": _layers(night, asleep),
         "accuracy": {name: found[name] for name in states},
     }
 
 
 def removal_of(night: Night, asleep: Asleep) -> tuple[float, ...] | None:
-    """Return what the night's own step sizes are for `inhibit`; None where they were given, not measured."""
+    """Return what the night's own step sizes are for `fractions_of_steps`; None where they were given, not measured."""
     if night.config.simulation.dec is not None or night.config.simulation.gate_width is not None:
         return None
     shares = by_depth(night.config.simulation.depression, len(night.head.layers))

@@ -82,14 +82,21 @@ def describe(groups: dict[str, list[Told]], *, where: str = "In brackets") -> st
     awake = sum(not night["layers"] for night in nights)
     seeds = sorted({len({record["seed"] for record in group}) for group in groups.values()})
     commits = sorted({record["commit"][:7] for record in every})
-    defaults = {" and ".join(f"{x:g}" for x in n["removal"]["default"]) for n in nights if "removal" in n}
-    default = f" The default of the closed form was a removal of {', or '.join(sorted(defaults))}." if defaults else ""
+    defaults = {_default_of(night) for night in nights if "removal" in night}
+    default = f" The default of the closed form was {', or '.join(sorted(defaults))}." if defaults else ""
     kept = f" In {awake} of {len(nights)} nights a gate left the sleep out." if awake else ""
     return (
         "Percent right of held-out training images of all seen classes, right after a night; mean over the nights with "
         f"old classes, then over seeds. {where}: difference to the simulated sleep, paired by seed, with Student's "
         f"95 % interval. Seeds: {' or '.join(map(str, seeds))}. Commit {', '.join(commits)}.{default}{kept}"
     )
+
+
+def _default_of(night: Told) -> str:
+    """Return the numbers of the closed form as it was the default when a night was recorded."""
+    removal = night["removal"].get("default")
+    name, numbers = ("a removal of", removal) if removal else ("fractions of", night["fractions"])
+    return f"{name} {' and '.join(f'{x:g}' for x in numbers)}"
 
 
 def _layers(groups: dict[str, list[Told]], *, predicted: bool) -> str:

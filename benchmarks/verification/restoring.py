@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmarks.configs.run import LATER_SLEEP_FIELDS, RunConfig, SleepSection
+from benchmarks.configs.run import DEPTH_BEFORE, LATER_SLEEP_FIELDS, RunConfig, SleepSection
 from benchmarks.records.record import Record
 from benchmarks.verification.findings import short
 from src_plugin.config import simulation_only
@@ -46,6 +46,8 @@ def _sleep_section(sleep: Mapping[str, Any]) -> dict[str, Any]:
     changed = {name: numbers.get(name, base.to_dict().get(name)) for name in sleep["changed"]}  # not there: not read
     idle = simulation_only() if numbers.get("engine") == "closed_form" else ()
     changed |= {name: then for name, then in LATER_SLEEP_FIELDS.items() if name not in {*numbers, *idle}}
+    if numbers.get("engine") == "closed_form" and "fractions" not in numbers and numbers["depth"] is None:
+        changed["depth"] = DEPTH_BEFORE
     return {"preset": sleep["preset"], "reference": sleep["reference"], "every": sleep["every"], "set": changed}
 
 

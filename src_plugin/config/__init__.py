@@ -77,7 +77,7 @@ class SleepConfig:
         ConfigError: A value that cannot be meant.
 
     Example:
-        >>> SleepConfig(sleep=ClosedForm(depth=0.5)) == SleepConfig.preset("auto", depth=0.5)
+        >>> SleepConfig(sleep=ClosedForm(fractions=(1, 0, 0))) == SleepConfig.preset("auto", fractions=(1, 0, 0))
         True
     """
 
@@ -96,7 +96,7 @@ class SleepConfig:
         check_choice(self, "prior", get_args(Prior))
         check_choice(self, "keep", get_args(Keep))
         for name, kinds, example in (
-            ("sleep", (ClosedForm, Simulation, type(None)), "ClosedForm(depth=0.5), Simulation() or None"),
+            ("sleep", (ClosedForm, Simulation, type(None)), "ClosedForm(), Simulation() or None"),
             ("gates", (Gates,), "Gates(balance=False)"),
             ("constants", (Constants,), "Constants(noise_vectors=256)"),
         ):
@@ -127,8 +127,8 @@ class SleepConfig:
         """Make a config from flat settings, e.g. out of YAML or JSON; lists become tuples.
 
         `engine` ("closed_form" or "simulated") says which of the two the sleep is, and `replay` (true or false)
-        whether there is one; gates end in `_gate`. In a night in closed form `depth: null` is the default, and
-        `steps: 0` leaves out every stage.
+        whether there is one; gates end in `_gate`. In a night in closed form `steps: 0` leaves out
+        every stage.
 
         Raises:
             ConfigError: A key is unknown (the nearest known one is named) or a value cannot be meant.
@@ -151,10 +151,15 @@ class SleepConfig:
             own = {key: settings[key] for key in _names(Simulation) if key in settings}
             if "measuring" in own:
                 own["measuring"] = _nested(Measuring, own["measuring"])
+            fractions = settings.get("fractions", ClosedForm().fractions)
+            if fractions not in (ClosedForm().fractions, [*ClosedForm().fractions]):
+                raise ConfigError(
+                    f"SleepConfig(fractions={fractions!r}): a simulated sleep reads none; leave out engine"
+                )
             simulation = Simulation(**own)
             return cls(sleep=simulation if replay else None, gates=gates, **given)
         _check_idle(settings)
-        form = ClosedForm(**{k: settings[k] for k in _names(ClosedForm) if settings.get(k) is not None})
+        form = ClosedForm(**{k: settings[k] for k in _names(ClosedForm) if k in settings})
         if settings.get("steps", True) == 0:
             return cls(**{**given, "sleep": None, "settle": False, "level": False}, gates=gates)
         return cls(sleep=form if replay else None, gates=gates, **given)
@@ -164,11 +169,13 @@ class SleepConfig:
 
         What only the other engine reads has its default; `constants` and `measuring` are left out where they have it.
         """
-        told: dict[str, Any] = {"engine": "simulated" if self.simulates else "closed_form", **asdict(Simulation())}
+        told: dict[str, Any] = {
+            "engine": "simulated" if self.simulates else "closed_form",
+            "fractions": ClosedForm().fractions,
+        }
+        told |= asdict(Simulation())
         if self.sleep is not None:
             told |= asdict(self.sleep)
-        if isinstance(self.sleep, ClosedForm) and self.sleep.depth == ClosedForm().depth:
-            told["depth"] = None
         told |= {"replay": self.sleep is not None, "settle": self.settle, "level": self.level}
         told |= {"noise": self.noise, "prior": self.prior, "keep": self.keep}
         told |= {f"{name}_gate": value for name, value in asdict(self.gates).items()}
@@ -258,7 +265,7 @@ def _names(kind: type) -> list[str]:
 
 def flat_names() -> list[str]:
     """Return the names of all flat settings."""
-    return ["engine", "replay", *_TOP, *_names(Simulation), *(f"{name}_gate" for name in _names(Gates))]
+    return ["engine", "replay", *_TOP, "fractions", *_names(Simulation), *(f"{name}_gate" for name in _names(Gates))]
 
 
 def simulation_only() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from src_plugin.config.checks import (
     DEPTH,
@@ -21,24 +21,27 @@ from src_plugin.config.checks import (
     is_triple,
     or_none,
 )
+from src_plugin.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedForm:
-    """The expectation of a simulated, ungated sleep; see `src_plugin.night.closed_form`.
+    """What a simulated, ungated sleep does on average; see `src_plugin.night.closed_form`.
 
     Attributes:
-        depth: Factor on `depression`; 0 leaves the sleep out. Between 0.2 and 0.3 is as good as any depth that is
-            measured, and better on columns.
-        depression: How far a unit that answers as its layer does on average would lower its weights, in standard
-            deviations of them, before `depth`.
+        fractions: The part of its answer to the mean input that an excited unit loses: in the first layer, in layers
+            between, in the output layer. A night of all zeros leaves the sleep out.
+        depth: None takes `fractions`. A number takes as much as a simulated sleep of that depth would take instead:
+            that is the factor on its `depression`.
+        depression: Of that simulated sleep, see `Simulation`.
 
     Example:
-        >>> ClosedForm(depth=0.5).depression
-        (0.29, 0.25, 0.03)
+        >>> ClosedForm().fractions
+        (0.6, 0.2, 0.0)
     """
 
-    depth: float = 0.25
+    fractions: Triple = (0.6, 0.2, 0.0)
+    depth: float | None = None
     depression: Triple = (0.29, 0.25, 0.03)
 
     def __post_init__(self) -> None:
@@ -46,10 +49,21 @@ class ClosedForm:
         check_fields(
             self,
             (
-                Check(("depth",), is_least_0, "a finite number, 0 or more"),
-                Check(("depression",), is_triple, TRIPLE),
+                Check(("fractions", "depression"), is_triple, TRIPLE),
+                Check(("fractions",), lambda v: are(v, lambda f: 0 <= f <= 1), "parts, in [0, 1]"),
+                Check(("depth",), or_none(is_least_0), DEPTH),
             ),
         )
+        usual = {f.name: f.default for f in fields(self)}
+        if self.depth is not None and self.fractions != usual["fractions"]:
+            raise ConfigError(f"ClosedForm(fractions={self.fractions}, depth={self.depth}): give one of the two")
+        if self.depth is None and self.depression != usual["depression"]:
+            raise ConfigError(f"ClosedForm(depression={self.depression}): only a depth reads it; give fractions=(...)")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is taken from any layer."""
+        return self.depth == 0 or (self.depth is None and not any(self.fractions))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +175,11 @@ class Simulation:
     def has_steps(self) -> bool:
         """Whether any sleep has steps."""
         return any(self.steps if isinstance(self.steps, tuple) else (self.steps,))
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether weights move by nothing."""
+        return self.depth == 0 and not self.has_given_steps
 
     @property
     def has_given_steps(self) -> bool:

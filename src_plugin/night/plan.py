@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from src_plugin.config import Simulation, SleepConfig
+from src_plugin.config import SleepConfig
 from src_plugin.report import BalanceReport
 from src_plugin.waking.classes import Classes
 from src_plugin.waking.summary import TrainingSummary
@@ -105,9 +105,8 @@ def _whole_night(config: SleepConfig, training: TrainingSummary, *, is_protected
     classes, off = training.classes, "switched off"
     sleep = settle = level = None
     how = config.sleep
-    is_flat = how is not None and how.depth == 0 and not (isinstance(how, Simulation) and how.has_given_steps)
-    if is_protected or is_flat:
-        sleep = "its depth is 0" if is_flat else "a gate leaves it out"
+    if how is not None and (is_protected or how.is_nothing):
+        sleep = "it is to change nothing" if how.is_nothing else "a gate leaves it out"
     if classes.new is None:
         settle = level = "it is not known which classes are new"
     elif not (classes.old and classes.new):

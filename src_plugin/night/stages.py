@@ -15,7 +15,7 @@ from src_plugin.config import ClosedForm, Simulation, SleepConfig, by_depth
 from src_plugin.head.probe import Probe
 from src_plugin.head.state import Head, HeadState
 from src_plugin.night import settle as settling
-from src_plugin.night.closed_form import inhibit
+from src_plugin.night.closed_form import fractions_of_steps, inhibit
 from src_plugin.night.noise import share_of
 from src_plugin.night.plan import Stages
 from src_plugin.night.refit import refit
@@ -133,12 +133,18 @@ def _sleep(
         slept = replay(head, state, training, how, generator)
         return slept.state, slept.report, slept.skipped
     assert isinstance(how, ClosedForm)  # by the plan
-    removal = [how.depth * share for share in by_depth(how.depression, len(head.layers))]
-    inhibited = inhibit(state, torch.from_numpy(training.mean).to(state.weights[0]), removal, head.next_input)
-    report = ClosedFormReport("closed_form", how.depth, inhibited.fractions, inhibited.answers)
-    if any(inhibited.fractions):
+    mean, n_layers = torch.from_numpy(training.mean).to(state.weights[0]), len(head.layers)
+    fractions = list(by_depth(how.fractions, n_layers))
+    if how.depth is not None:
+        removal = [how.depth * share for share in by_depth(how.depression, n_layers)]
+        fractions = fractions_of_steps(state, mean, removal, head.next_input)
+    inhibited = inhibit(state, mean, fractions, head.next_input)
+    taken = [f if answer > 0 else 0.0 for f, answer in zip(fractions, inhibited.answers, strict=True)]
+    depth = max(fractions) if how.depth is None else how.depth
+    report = ClosedFormReport("closed_form", depth, taken, inhibited.answers)
+    if any(taken):
         return inhibited.state, report, {}
-    return state, report, {"replay": NOTHING_EXCITED if any(removal) else "its depression is 0"}
+    return state, report, {"replay": NOTHING_EXCITED if any(fractions) else "it is to take nothing of these layers"}
 
 
 def _settle(

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from models import global_states, mlp, same_bits
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
-from src_plugin.night.closed_form import inhibit
+from src_plugin.night.closed_form import fractions_of_steps, inhibit
 
 # W x = [3 + 1, 3 - 1] = [4, 2], of mean 3; sum(x) = 4. The entries of W are 1/2, 1/2, 1/2 and 3/2 away from their mean
 # 1/2, so their standard deviation is sqrt(3 / 4), and f = 1 - exp(-removal * sqrt(3 / 4) * 4 / 3).
@@ -20,6 +20,12 @@ HALF = 3 / 4 / STD * math.log(2)  # this removal takes one half
 # A second layer of W gets [4, 2]: W x = [6, 2], of mean 4, and sum(x) = 6. A third gets [6, 2]: W x = [8, 4], of mean
 # 6, and sum(x) = 8. With these removals all three have k = removal * STD * sum(x) / mean(W x) = log(2).
 LOG_2 = [HALF, 4 / 6 / STD * math.log(2), 6 / 8 / STD * math.log(2)]
+
+
+def by_steps(before, mean, removal):
+    """What a sleep of such steps takes, and what it makes of the head."""
+    fractions = fractions_of_steps(before, mean, removal)
+    return fractions, inhibit(before, mean, fractions)
 
 
 def state(*weights, biases=None, dtype=torch.float64):
@@ -44,28 +50,25 @@ def assert_same(a, b):
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_fraction_by_hand():
-    found = inhibit(state(W), mean(*X), [HALF])
-    assert found.fractions == pytest.approx([0.5])
-    assert found.answers == [3.0]
-    assert inhibit(state(W), mean(*X), [2 * HALF]).fractions == pytest.approx([0.75])  # half of the other half
+def test_the_fraction_of_steps_by_hand():
+    assert fractions_of_steps(state(W), mean(*X), [HALF]) == pytest.approx([0.5])
+    assert fractions_of_steps(state(W), mean(*X), [2 * HALF]) == pytest.approx([0.75])  # half of the other half
+    assert inhibit(state(W), mean(*X), [0.5]).answers == [3.0]
 
 
 def test_each_row_loses_the_same_of_all_of_its_weights():
     # [4, 2] / 2 / sum(x) = [1/2, 1/4] off each weight of the row.
-    found = inhibit(state(W), mean(*X), [HALF]).state.weights[0]
+    found = inhibit(state(W), mean(*X), [0.5]).state.weights[0]
     assert_allclose(found, [[0.5, 0.5], [0.75, -1.25]])
 
 
 def test_the_answer_to_the_mean_falls_by_exactly_the_fraction():
     # [0.5 * 3 + 0.5 * 1, 0.75 * 3 - 1.25 * 1] = [2, 1], half of [4, 2]
-    found = inhibit(state(W), mean(*X), [HALF]).state.weights[0]
+    found = inhibit(state(W), mean(*X), [0.5]).state.weights[0]
     assert_allclose(found @ mean(*X), [2.0, 1.0])
     before, x = random_state(20, 9)
-    found = inhibit(before, x, [0.3])
-    was, now = before.weights[0] @ x, found.state.weights[0] @ x
-    assert 0 < found.fractions[0] < 1
-    assert_allclose(now, torch.where(was > 0, (1 - found.fractions[0]) * was, was), rtol=1e-12)
+    was, now = before.weights[0] @ x, inhibit(before, x, [0.3]).state.weights[0] @ x
+    assert_allclose(now, torch.where(was > 0, 0.7 * was, was), rtol=1e-12)
 
 
 def test_units_that_the_mean_does_not_excite_stay_as_they_are():
@@ -75,7 +78,7 @@ def test_units_that_the_mean_does_not_excite_stay_as_they_are():
     assert found.answers == pytest.approx([4 / 3])
     after = found.state.weights[0]
     assert same_bits(after[1:], before.weights[0][1:])
-    assert_allclose(after[0], 1 - found.fractions[0] * 4 / 4)
+    assert_allclose(after[0], 1 - 0.1 * 4 / 4)
 
 
 # What is taken of the first layer -> f / k there.
@@ -85,35 +88,35 @@ BELOW = {"nothing": (0.0, 1.0), "one half": (HALF, 1 / 2 / math.log(2)), "all": 
 @pytest.mark.parametrize(("below", "driven"), BELOW.values(), ids=BELOW)
 def test_a_layer_gets_what_the_one_below_answered_before_its_own_sleep(below, driven):
     # x = [4, 2] there, whatever was taken below; for one half, [6, 2] / 2 / 6 = [1/2, 1/6] off the rows.
-    found = inhibit(state(W, W), mean(*X), [below, LOG_2[1] / driven])
-    assert found.fractions[1] == pytest.approx(0.5)
+    fractions, found = by_steps(state(W, W), mean(*X), [below, LOG_2[1] / driven])
+    assert fractions[1] == pytest.approx(0.5)
     assert found.answers == [3.0, 4.0]
     assert_allclose(found.state.weights[1], [[0.5, 0.5], [1 - 1 / 6, -1 - 1 / 6]])
 
 
 def test_later_layers_are_driven_less_and_less():
     # With the same k everywhere, each exponent is the fraction below: 1/2, then 1 - exp(-1/2), ...
-    found = inhibit(state(W, W, W), mean(*X), LOG_2)
-    assert found.answers == [3.0, 4.0, 6.0]
+    found = fractions_of_steps(state(W, W, W), mean(*X), LOG_2)
     second = 1 - math.exp(-1 / 2)
-    assert found.fractions == pytest.approx([1 / 2, second, 1 - math.exp(-second)])
+    assert found == pytest.approx([1 / 2, second, 1 - math.exp(-second)])
     # Twice as fast in the third: its exponent is k_3 * f_2 / k_2 = 2 * f_2.
-    faster = inhibit(state(W, W, W), mean(*X), [*LOG_2[:2], 2 * LOG_2[2]])
-    assert faster.fractions == pytest.approx([1 / 2, second, 1 - math.exp(-2 * second)])
+    faster = fractions_of_steps(state(W, W, W), mean(*X), [*LOG_2[:2], 2 * LOG_2[2]])
+    assert faster == pytest.approx([1 / 2, second, 1 - math.exp(-2 * second)])
 
 
 def test_a_layer_that_takes_nothing_drives_the_next_as_long_as_it_is_driven_itself():
     first, _, third = LOG_2
     before = state(W, W, W)
-    found = inhibit(before, mean(*X), [first, 0.0, third])
-    assert found.fractions == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
-    assert same_bits(found.state.weights[1], before.weights[1])
+    found = fractions_of_steps(before, mean(*X), [first, 0.0, third])
+    assert found == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
     # Equal weights have a standard deviation of 0, and take nothing either: [4, 2] becomes [6, 6], W x = [12, 0].
-    found = inhibit(state(W, [[1.0, 1.0], [1.0, 1.0]], W), mean(*X), [first, 1.0, 6 / 12 / STD * math.log(2)])
-    assert found.fractions == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
+    found = fractions_of_steps(
+        state(W, [[1.0, 1.0], [1.0, 1.0]], W), mean(*X), [first, 1.0, 6 / 12 / STD * math.log(2)]
+    )
+    assert found == pytest.approx([1 / 2, 0.0, 1 - math.exp(-1 / 2)])
     # Below it nothing falls: the third is driven for the whole night.
-    found = inhibit(before, mean(*X), [0.0, 0.0, third])
-    assert found.fractions == pytest.approx([0.0, 0.0, 1 / 2])
+    found = fractions_of_steps(before, mean(*X), [0.0, 0.0, third])
+    assert found == pytest.approx([0.0, 0.0, 1 / 2])
 
 
 def test_it_is_where_a_night_in_small_steps_ends():
@@ -128,13 +131,13 @@ def test_it_is_where_a_night_in_small_steps_ends():
             weight -= (k / n * answer / total)[:, None]
             x = answer
     removal = [r * k / math.log(2) for r, k in zip(LOG_2, (math.log(2), 1.5, 0.8), strict=True)]
-    for weight, end in zip(inhibit(before, mean(*X), removal).state.weights, ends, strict=True):
+    for weight, end in zip(by_steps(before, mean(*X), removal)[1].state.weights, ends, strict=True):
         assert_allclose(weight, end, rtol=0, atol=2e-4)
 
 
 def test_however_much_is_to_be_removed_no_answer_changes_its_sign():
-    found = inhibit(state(W), mean(*X), [1e6])
-    assert found.fractions == [1.0]
+    fractions, found = by_steps(state(W), mean(*X), [1e6])
+    assert fractions == [1.0]
     assert_allclose(found.state.weights[0] @ mean(*X), [0.0, 0.0], atol=1e-12)
 
 
@@ -152,30 +155,39 @@ STILL = {
 @pytest.mark.parametrize(("weights", "x", "removal"), STILL.values(), ids=STILL)
 def test_weights_stay(weights, x, removal):
     before = state(*weights)
-    found = inhibit(before, mean(*x), removal)
-    assert found.fractions == [0.0] * len(weights)
+    fractions, found = by_steps(before, mean(*x), removal)
+    assert fractions == [0.0] * len(weights)
+    assert_same(found.state, before)
+
+
+@pytest.mark.parametrize("reason", ["nothing is to be removed", "no unit is excited", "the mean is zero"])
+def test_weights_stay_by_fractions_too(reason):
+    weights, x, removal = STILL[reason]
+    before = state(*weights)
+    found = inhibit(before, mean(*x), [0.6 * amount for amount in removal])
     assert_same(found.state, before)
 
 
 def test_the_same_weights_do_not_stay_without_that_reason():
     before = state(W, W)
-    found = inhibit(before, mean(*X), [1.0, 1.0])
+    _, found = by_steps(before, mean(*X), [1.0, 1.0])
     assert not any(same_bits(a, b) for a, b in zip(found.state.weights, before.weights, strict=True))
 
 
 def test_a_silent_layer_in_the_middle_silences_those_above_it():
     # The second layer answers nothing, so the third is driven by nothing; neither has a fraction, nor NaN.
     before = state(W, [[-1.0, -1.0], [-2.0, 0.0]], W)
-    found = inhibit(before, mean(*X), [HALF, 1.0, 1.0])
-    assert found.fractions == pytest.approx([0.5, 0.0, 0.0])
+    fractions, found = by_steps(before, mean(*X), [HALF, 1.0, 1.0])
+    assert fractions == pytest.approx([0.5, 0.0, 0.0])
     assert found.answers == [3.0, 0.0, 0.0]
     assert_same(found.state.above_first, before.above_first)
+    assert_same(inhibit(before, mean(*X), [0.5, 0.5, 0.5]).state.above_first, before.above_first)
 
 
 def test_biases_stay_and_drive_nothing():
     biases = (torch.tensor([100.0, -100.0], dtype=torch.float64), None)
-    found = inhibit(state(W, W, biases=biases), mean(*X), [HALF, HALF])
-    without = inhibit(state(W, W), mean(*X), [HALF, HALF])
+    found = inhibit(state(W, W, biases=biases), mean(*X), [0.5, 0.5])
+    without = inhibit(state(W, W), mean(*X), [0.5, 0.5])
     assert found.state.biases[0] is biases[0]
     assert biases[0].tolist() == [100.0, -100.0]
     assert found.state.biases[1] is None
@@ -196,8 +208,8 @@ def test_what_was_given_stays_as_it_is():
 @pytest.mark.parametrize("scale", [1e-3, 255.0])
 def test_the_scale_of_inputs_does_not_matter(scale):
     before, x = random_state(12, 7, 5)
-    plain, scaled = (inhibit(before, mean, [0.2, 0.1]) for mean in (x, scale * x))
-    assert_allclose(scaled.fractions, plain.fractions, rtol=1e-12)
+    (fractions, plain), (same, scaled) = (by_steps(before, mean, [0.2, 0.1]) for mean in (x, scale * x))
+    assert_allclose(same, fractions, rtol=1e-12)
     assert_allclose(scaled.answers, [scale * a for a in plain.answers], rtol=1e-12)
     for a, b in zip(scaled.state.weights, plain.state.weights, strict=True):
         assert_allclose(a, b, rtol=0, atol=1e-13)
@@ -248,10 +260,10 @@ def test_where_an_input_is_negative_the_change_runs_along_the_mean():
     # The first unit answers 1 * 0.6 - 1 * -0.8 = 1.4, the second -0.2; mean answer 0.7, |x|^2 = 1, std of weights 1.
     state = HeadState((torch.tensor([[1.0, -1.0], [-1.0, -0.5]]),), (None,))
     spread = state.weights[0].std(correction=0).item()
-    inhibited = inhibit(state, torch.tensor([0.6, -0.8]), [0.1])
+    fractions, inhibited = by_steps(state, torch.tensor([0.6, -0.8]), [0.1])
     fraction = 1 - math.exp(-0.1 * spread * math.sqrt(2) / 0.7 * 1)
     assert inhibited.answers == pytest.approx([0.7])
-    assert inhibited.fractions == pytest.approx([fraction])
+    assert fractions == pytest.approx([fraction])
     expected = torch.tensor([[1.0 - fraction * 1.4 * 0.6, -1.0 + fraction * 1.4 * 0.8], [-1.0, -0.5]])
     torch.testing.assert_close(inhibited.state.weights[0], expected)
 
@@ -263,6 +275,4 @@ def test_an_answer_falls_by_the_fraction_and_keeps_its_sign_whatever_the_signs_o
     mean = torch.rand(12) * torch.tensor([1.0, sign] * 6)
     before = state.weights[0] @ mean
     inhibited = inhibit(state, mean, [0.2])
-    torch.testing.assert_close(
-        inhibited.state.weights[0] @ mean, torch.where(before > 0, (1 - inhibited.fractions[0]) * before, before)
-    )
+    torch.testing.assert_close(inhibited.state.weights[0] @ mean, torch.where(before > 0, 0.8 * before, before))

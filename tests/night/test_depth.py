@@ -13,7 +13,7 @@ from src_plugin.night.sleep import sleep
 
 USUAL = Measuring()
 DEEPEST, PER_VARIATION, UNMEASURED = USUAL.depth_most, USUAL.depth_per_variation, USUAL.depth_unmeasured
-DEPTH = ClosedForm().depth
+FRACTIONS = ClosedForm().fractions
 
 HALF = np.array([0.5, 0.5])
 
@@ -83,10 +83,10 @@ def test_nothing_is_measured_where_nothing_is_asked_for(changes):
 
 def test_a_sleep_in_closed_form_measures_no_depth():
     report = depth_of(QUICK, INPUTS)
-    assert (report.engine, report.strength, report.input_variation) == ("closed_form", DEPTH, None)
+    assert (report.engine, report.strength, report.input_variation) == ("closed_form", FRACTIONS[0], None)
     assert "depth by inputs" not in report.skipped
     without = depth_of(QUICK, None)
-    assert (without.strength, without.fractions) == (DEPTH, report.fractions)
+    assert (without.strength, without.fractions) == (FRACTIONS[0], report.fractions)
     assert "depth by inputs" not in without.skipped
 
 

@@ -64,7 +64,13 @@ PLANS = {
         {"before": None}, CROWD, [Stages(settle="the weights before the experience were not given")],
         None, False,
     ),
-    "no depth": ({"config": SleepConfig.preset("auto", depth=0.0)}, CROWD, [Stages("its depth is 0")], None, False),
+    "no depth": (
+        {"config": SleepConfig.preset("auto", depth=0.0)}, CROWD, [Stages("it is to change nothing")], None, False,
+    ),
+    "no fractions": (
+        {"config": SleepConfig.preset("auto", fractions=(0, 0, 0))}, CROWD, [Stages("it is to change nothing")],
+        None, False,
+    ),
     "no depth, but given steps": (
         {"config": SleepConfig.preset("auto", depth=0.0, inc=0.1, dec=0.1, engine="simulated")}, CROWD, [Stages()],
         None, False,

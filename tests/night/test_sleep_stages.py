@@ -163,7 +163,7 @@ def test_a_sleep_is_as_deep_as_it_is_told_to_be():
 def test_at_depth_0_the_head_settles_and_levels_all_the_same(engine):
     report = night(*trained(), SleepConfig.preset("auto", engine=engine, depth=0.0))
     assert (report.decision, report.spikes, report.fractions, report.steps) == ("slept", [], [], 0)
-    assert report.skipped == {"replay": "its depth is 0"}
+    assert report.skipped == {"replay": "it is to change nothing"}
     assert report.settled_at == night(*trained(), SleepConfig.preset("auto", replay=False)).settled_at
 
 

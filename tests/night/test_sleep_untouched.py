@@ -167,7 +167,7 @@ def test_a_report_prints_as_one_line_a_stage(config):
     lines = str(report).splitlines()
     assert lines[0].startswith("slept: the classes of this experience crowd out others (")
     assert [line.split()[0] for line in lines[1:]] == ["head", "sleep", "settle", "level"]
-    assert ("in closed form, depth 0.25: units answer" in lines[2]) == (not config.simulates)
+    assert ("in closed form: units answer" in lines[2]) == (not config.simulates)
     assert (f"simulated: 120 steps, depth {report.strength:.2g}; units fire" in lines[2]) == config.simulates
     assert "skipped replay: switched off" in str(night(*trained(), SleepConfig.preset("auto", replay=False)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,11 +14,8 @@ from torch import Tensor
 
 from src_plugin.config import ClosedForm, by_depth
 from src_plugin.head.state import HeadState
-from src_plugin.night.closed_form import inhibit
+from src_plugin.night.closed_form import fractions_of_steps, inhibit
 from strategies.aligning import align
-
-DEFAULT = tuple(ClosedForm().depth * share for share in ClosedForm().depression)
-"""The removal of `auto`: first layer, layers between, output layer."""
 
 Again = Callable[[HeadState, NDArray[np.float64]], HeadState]
 Update = list[Tensor]
@@ -56,7 +53,7 @@ class Given:
         seed: Of noise and permutations, the same for each control.
         gated: Whether the rule moved negative weights alone.
         simulated: Whether the sleep was; else it was the closed form.
-        removal: The night's own step sizes as `inhibit` takes them; None where they were not measured.
+        removal: The night's own step sizes as `fractions_of_steps` takes them; None where they were not measured.
         current: The current experience; None where it is not looked at.
     """
 
@@ -78,6 +75,11 @@ class Given:
     def update(self) -> Update:
         """How far the sleep moved each weight."""
         return [b - a for a, b in zip(self.trained.weights, self.slept.weights, strict=True)]
+
+    @property
+    def mean_input(self) -> Tensor:
+        """The mean input, in the type of the weights."""
+        return torch.from_numpy(self.mean).to(self.trained.weights[0])
 
     @property
     def now(self) -> Current:
@@ -177,12 +179,16 @@ def _output_only(given: Given) -> Update:
     return [*(torch.zeros_like(part) for part in given.update[:-1]), given.update[-1]]
 
 
-def _inhibited(given: Given, removal: tuple[float, ...] | list[float]) -> HeadState:
-    return inhibit(given.trained, torch.from_numpy(given.mean).to(given.trained.weights[0]), removal).state
+def _inhibited(given: Given, fractions: Sequence[float]) -> HeadState:
+    return inhibit(given.trained, given.mean_input, fractions).state
+
+
+def _by_steps(given: Given) -> HeadState:
+    return _inhibited(given, fractions_of_steps(given.trained, given.mean_input, given.removal or ()))
 
 
 def _closed_form_norm(given: Given) -> Update:
-    whole = _inhibited(given, [1.0] * len(given.trained.weights))
+    whole = _inhibited(given, fractions_of_steps(given.trained, given.mean_input, [1.0] * len(given.trained.weights)))
     along = [b - a for a, b in zip(given.trained.weights, whole.weights, strict=True)]
     return with_norms(along, given.update)
 
@@ -215,12 +221,10 @@ CONTROLS: Mapping[str, Control] = MappingProxyType(
         "rest": Control("only what is left without it", _moved(_rest)),
         "closed_form": Control(
             "closed form, as by default",
-            lambda given: _inhibited(given, by_depth((DEFAULT[0], DEFAULT[1], DEFAULT[2]), len(given.trained.weights))),
+            lambda given: _inhibited(given, by_depth(ClosedForm().fractions, len(given.trained.weights))),
             _needs_simulation,
         ),
-        "closed_form_alike": Control(
-            "closed form, step sizes of the night", lambda given: _inhibited(given, given.removal or ()), _needs_removal
-        ),
+        "closed_form_alike": Control("closed form, step sizes of the night", _by_steps, _needs_removal),
         "closed_form_norm": Control("closed form, norm of the night", _moved(_closed_form_norm), _needs_simulation),
         "noise": Control("isotropic noise, norm of the night", _moved(_noise)),
         "decay": Control("decay, norm of the night", _moved(_decay)),

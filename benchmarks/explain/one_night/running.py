@@ -10,7 +10,6 @@ import torch
 
 from benchmarks.configs.run import RunConfig, resolve
 from benchmarks.data.dataset import Dataset
-from benchmarks.explain.controls.rows import DEFAULT
 from benchmarks.explain.layers import describe_layers
 from benchmarks.explain.nights import Asleep, Night, pass_again, simulate_again
 from benchmarks.explain.one_night.recording import Recording
@@ -18,10 +17,10 @@ from benchmarks.explain.origin import made_here
 from benchmarks.explain.running import Accuracy, accuracy_after, held_out, learn, removal_of, watching
 from benchmarks.records.record import finite
 from benchmarks.streams.stream import Stream
-from src_plugin.config import by_depth
+from src_plugin.config import ClosedForm, by_depth
 from src_plugin.errors import ConfigError
 from src_plugin.head.state import HeadState
-from src_plugin.night.closed_form import inhibit
+from src_plugin.night.closed_form import fractions_of_steps, inhibit
 from src_plugin.night.stimulus import spike_probability
 
 N_PARTS, N_SHOWN, N_UNITS = 20, 100, 40
@@ -111,9 +110,13 @@ def _part(night: Night, asleep: Asleep, recording: Recording, k: int, accuracy: 
     end, start = recording.ends[k], recording.ends[k - 1] if k else 0
     now = night.trained.with_weights([torch.from_numpy(w) for w in recording.weights[k]])
     mean = torch.from_numpy(night.mean).to(night.trained.weights[0])
-    n_layers = len(night.trained.weights)
-    whole = removal_of(night, asleep) or by_depth((DEFAULT[0], DEFAULT[1], DEFAULT[2]), n_layers)
-    closed = inhibit(night.trained, mean, [end / recording.ends[-1] * part for part in whole])
+    whole, part = removal_of(night, asleep), end / recording.ends[-1]
+    if whole is None:  # a part of what is left is taken in each step, so it decays
+        shares = by_depth(ClosedForm().fractions, len(night.trained.weights))
+        fractions = [1 - (1 - share) ** part for share in shares]
+    else:
+        fractions = fractions_of_steps(night.trained, mean, [part * amount for amount in whole])
+    closed = inhibit(night.trained, mean, fractions)
     probability = torch.from_numpy(spike_probability(night.mean, night.config.simulation))
     layers = describe_layers(night.trained, now, probability)
     return {
@@ -121,7 +124,7 @@ def _part(night: Night, asleep: Asleep, recording: Recording, k: int, accuracy: 
         "rates": [float(counts.mean()) / (end - start) for counts in recording.counts[k]],
         "change": [layer.norm / float(w.norm()) for layer, w in zip(layers, night.trained.weights, strict=True)],
         "fractions": [layer.fraction for layer in layers],
-        "closed_fractions": closed.fractions,
+        "closed_fractions": fractions,
         **{key: _both(night, state, accuracy) for key, state in (("simulated", now), ("closed", closed.state))},
     }
 

@@ -297,8 +297,16 @@ def test_every_number_that_a_sleep_reads_is_part_of_it(tiny: RunConfig) -> None:
     closed, simulated = (resolve(tiny, name)["sleep"]["numbers"] for name in ("naive+src", "naive+simulated"))
     came_later_and_are_as_then = {"new_classes_gate", "hidden_gate", "keep"}
     known = SleepConfig().to_dict().keys() - came_later_and_are_as_then
-    assert closed.keys() == known - (set(simulation_only()) - {"steps"})
-    assert simulated.keys() == known - {"engine"}
+    assert closed.keys() == known - (set(simulation_only()) - {"steps"}) - {"depth", "depression"}
+    assert simulated.keys() == known - {"engine", "fractions"}
+
+
+def test_a_sleep_in_closed_form_by_step_sizes_is_told_as_it_was_while_that_was_the_default(tiny: RunConfig) -> None:
+    then = SleepSection(set={"depth": 0.25})
+    sleep = resolve(tiny.model_copy(update={"sleep": then}), "naive+src")["sleep"]
+    assert sleep["changed"] == []
+    told = {key: sleep["numbers"].get(key, "absent") for key in ("engine", "depth", "depression", "fractions")}
+    assert told == {"engine": "closed_form", "depth": None, "depression": [0.29, 0.25, 0.03], "fractions": "absent"}
 
 
 def test_records_of_a_time_when_every_sleep_was_simulated_are_those_of_a_config_today(tiny: RunConfig) -> None:

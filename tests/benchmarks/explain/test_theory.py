@@ -17,7 +17,7 @@ from src_plugin.config import Simulation
 from src_plugin.head.find import find_head
 from src_plugin.head.state import HeadState
 from src_plugin.kernel import simulate
-from src_plugin.night.closed_form import inhibit
+from src_plugin.night.closed_form import fractions_of_steps, inhibit
 from src_plugin.night.replay import replay
 from src_plugin.night.stimulus import spike_probability
 from src_plugin.waking.classes import Classes
@@ -102,9 +102,10 @@ def test_inhibit_is_a_long_simulation_with_small_steps():
     exponent = n_steps * fall_per_spike(p, inc=0.0, dec=dec) / (threshold + overshoot)
     state = HeadState((torch.from_numpy(weight),), (None,))
     removal = exponent * float(np.mean(weight @ p)) / (float(torch.from_numpy(weight).std()) * float(p.sum()))
-    inhibited = inhibit(state, torch.from_numpy(p), [removal])
+    fractions = fractions_of_steps(state, torch.from_numpy(p), [removal])
+    inhibited = inhibit(state, torch.from_numpy(p), fractions)
     expected = weight - inhibited.state.weights[0].numpy()
-    assert 0.5 < inhibited.fractions[0] < 0.9  # far from a straight line
+    assert 0.5 < fractions[0] < 0.9  # far from a straight line
     assert_allclose(fall.mean(1), expected.mean(1), rtol=0.02)
     assert np.std(fall, axis=1).max() < 0.03 * fall.mean(1).min()  # all weights of a unit alike
 
