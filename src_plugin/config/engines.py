@@ -37,10 +37,10 @@ class ClosedForm:
 
     Example:
         >>> ClosedForm().fractions
-        (0.6, 0.2, 0.0)
+        (0.7, 0.2, 0.0)
     """
 
-    fractions: Triple = (0.6, 0.2, 0.0)
+    fractions: Triple = (0.7, 0.2, 0.0)
     depth: float | None = None
     depression: Triple = (0.29, 0.25, 0.03)
 
