@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from src_plugin.head.find import find_head
     from src_plugin.kernel import simulate
     from src_plugin.loop import SRC
+    from src_plugin.metrics import SleepMetrics
     from src_plugin.night.sleep import sleep
     from src_plugin.plugin import SRCPlugin
     from src_plugin.report import SleepReport
@@ -45,6 +46,7 @@ _HOME = {
     "SRCTrainerCallback": "trainer",
     "Simulation": "config",
     "SleepConfig": "config",
+    "SleepMetrics": "metrics",
     "SleepReport": "report",
     "find_head": "head.find",
     "simulate": "kernel",
@@ -65,6 +67,7 @@ __all__ = [
     "SRCTrainerCallback",
     "Simulation",
     "SleepConfig",
+    "SleepMetrics",
     "SleepReport",
     "__version__",
     "find_head",
