@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from src_plugin.plugin import SRCPlugin
     from src_plugin.report import SleepReport
     from src_plugin.trainer import SRCTrainerCallback
+    from src_plugin.wandb_logger import WandBLogger
 
 __version__ = "0.1.0"
 
@@ -48,12 +49,13 @@ _HOME = {
     "SleepConfig": "config",
     "SleepMetrics": "metrics",
     "SleepReport": "report",
+    "WandBLogger": "wandb_logger",
     "find_head": "head.find",
     "simulate": "kernel",
     "sleep": "night.sleep",
 }
 
-_EXTRAS = {"avalanche": "Avalanche", "transformers": "Hugging Face's Trainer"}
+_EXTRAS = {"avalanche": "Avalanche", "transformers": "Hugging Face's Trainer", "wandb": "Weights & Biases"}
 """What the base installation leaves out, by the name of its module and of the extra that brings it."""
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "SleepConfig",
     "SleepMetrics",
     "SleepReport",
+    "WandBLogger",
     "__version__",
     "find_head",
     "simulate",

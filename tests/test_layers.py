@@ -17,6 +17,7 @@ AVALANCHE = (  # the plugin and what it alone uses; what its users' evaluators t
     "src_plugin/plugin.py",
     "src_plugin/waking/exemplars.py",
     "src_plugin/metrics.py",
+    "src_plugin/wandb_logger.py",
 )
 LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: errors",
@@ -28,7 +29,7 @@ LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: sleeper",
     "src_plugin: files, ranks",
     "src_plugin: callback, loop, plugin",
-    "src_plugin: metrics, trainer",
+    "src_plugin: metrics, trainer, wandb_logger",
     "benchmarks: console, errors, files, markdown",
     "benchmarks: data",
     "benchmarks: configs",
