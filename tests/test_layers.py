@@ -29,7 +29,7 @@ LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: sleeper",
     "src_plugin: files, ranks",
     "src_plugin: callback, loop, plugin",
-    "src_plugin: metrics, trainer, wandb_logger",
+    "src_plugin: metrics, picture, trainer, wandb_logger",
     "benchmarks: console, errors, files, markdown",
     "benchmarks: data",
     "benchmarks: configs",
