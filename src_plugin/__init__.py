@@ -8,7 +8,8 @@
     from src_plugin import SRCPlugin
     strategy = Naive(..., plugins=[SRCPlugin()])
 
-Avalanche, Lightning and transformers are extras: names that need one are loaded on first use, and say what is missing.
+Avalanche, Lightning, transformers, wandb and matplotlib are extras: names that need one are loaded on first use, and
+say what is missing.
 
 Reference: Tadros, Krishnan, Ramyaa, Bazhenov, "Sleep-like unsupervised replay reduces catastrophic forgetting in
 artificial neural networks", Nature Communications 13, 7742 (2022), doi 10.1038/s41467-022-34938-7.
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from src_plugin.head.find import find_head
     from src_plugin.kernel import simulate
     from src_plugin.loop import SRC
+    from src_plugin.metrics import SleepMetrics
     from src_plugin.night.sleep import sleep
+    from src_plugin.picture import plot_sleeps
     from src_plugin.plugin import SRCPlugin
     from src_plugin.report import SleepReport
     from src_plugin.trainer import SRCTrainerCallback
+    from src_plugin.wandb_logger import WandBLogger
 
 __version__ = "0.1.0"
 
@@ -45,14 +49,22 @@ _HOME = {
     "SRCTrainerCallback": "trainer",
     "Simulation": "config",
     "SleepConfig": "config",
+    "SleepMetrics": "metrics",
     "SleepReport": "report",
+    "WandBLogger": "wandb_logger",
     "find_head": "head.find",
+    "plot_sleeps": "picture",
     "simulate": "kernel",
     "sleep": "night.sleep",
 }
 
-_EXTRAS = {"avalanche": "Avalanche", "transformers": "Hugging Face's Trainer"}
-"""What the base installation leaves out, by the name of its module and of the extra that brings it."""
+_EXTRAS = {
+    "avalanche": ("Avalanche", "avalanche"),
+    "matplotlib": ("matplotlib", "plot"),
+    "transformers": ("Hugging Face's Trainer", "transformers"),
+    "wandb": ("Weights & Biases", "wandb"),
+}
+"""What the base installation leaves out, by the name of its module: its own name, and the extra that brings it."""
 
 __all__ = [
     "PRESETS",
@@ -65,9 +77,12 @@ __all__ = [
     "SRCTrainerCallback",
     "Simulation",
     "SleepConfig",
+    "SleepMetrics",
     "SleepReport",
+    "WandBLogger",
     "__version__",
     "find_head",
+    "plot_sleeps",
     "simulate",
     "sleep",
 ]
@@ -81,7 +96,8 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRAS:
             raise
-        raise ImportError(f"{name} needs {_EXTRAS[error.name]}: pip install 'src-plugin[{error.name}]'") from None
+        what, extra = _EXTRAS[error.name]
+        raise ImportError(f"{name} needs {what}: pip install 'src-plugin[{extra}]'") from None
     globals()[name] = value
     return value
 

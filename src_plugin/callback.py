@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, HeadNotFoundError, SRCError
+from src_plugin.files.averages import averages_of, sleep_averages
 from src_plugin.files.night import NightOfCopies
-from src_plugin.files.results import Results, averages_of, tensors_of
+from src_plugin.files.results import Results, tensors_of
 from src_plugin.head.state import Head
 from src_plugin.ranks import check_ranks, of_all_ranks, of_this_rank, sleep_once
 from src_plugin.report import SleepReport
@@ -242,7 +243,7 @@ class SRCCallback(Callback):
         self._copies = None
         self._sleeper.sleep(self._model(pl_module), night=night, whole=pl_module)
         self._waking.forget(slept=True)
-        self._results().sleep_averages(averages_of(callbacks))
+        sleep_averages(self._copies, averages_of(callbacks), self._sleeper.warn)
 
     def _results(self) -> Results:
         state = self._sleeper.state_dict() | {"epoch": None}

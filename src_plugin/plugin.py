@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
 from src_plugin.errors import ConfigError, HeadNotFoundError, Warner
+from src_plugin.files.averages import averages_of, with_averages
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
 from src_plugin.report import SleepReport
@@ -88,6 +89,9 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     Around a sleep it triggers `before_sleep(strategy)` and `after_sleep(strategy)` on the strategy's plugins, so that
     metrics and loggers can look at both sides. A plugin that defines these and is passed to a strategy's constructor
     makes Avalanche warn; metrics and loggers, and plugins appended to `strategy.plugins` later, do not.
+
+    An average of the weights that another plugin holds as an attribute, a torch `AveragedModel`, sleeps when the model
+    does, on its own weights.
 
     A plugin that protects what earlier inputs evoke by projecting gradients (OWM, gradient projection memory) says so
     by an attribute, `protects_old_inputs = True`. The sleep itself would move just that, so `auto` leaves it out and
@@ -251,7 +255,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
                 reference=None if self.reference is None else partial(self._reference_inputs, strategy),
                 complete=partial(self._ask_others, strategy),
                 around=_told_to_plugins(strategy),
-                night=self._pass_night,
+                night=with_averages(self._pass_night, self._sleeper, strategy.model, averages_of(strategy.plugins)),
             )
         self._waking.forget(slept=due)
 

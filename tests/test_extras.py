@@ -61,6 +61,16 @@ MISSING = {
         ["transformers"],
         "SRCTrainerCallback needs Hugging Face's Trainer: pip install 'src-plugin[transformers]'",
     ),
+    "wandb": (
+        "from src_plugin import WandBLogger",
+        ["wandb"],
+        "WandBLogger needs Weights & Biases: pip install 'src-plugin[wandb]'",
+    ),
+    "matplotlib": (
+        "from src_plugin import plot_sleeps",
+        ["matplotlib"],
+        "plot_sleeps needs matplotlib: pip install 'src-plugin[plot]'",
+    ),
     "Lightning": (
         "from src_plugin import SRCCallback",
         ["lightning", "pytorch_lightning"],
@@ -92,7 +102,7 @@ def test_a_sleep_needs_no_extra():
 
 def test_every_extra_that_a_message_names_is_one_and_the_base_has_four_dependencies_at_most():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert {"avalanche", "lightning", "transformers"} <= set(project["optional-dependencies"])
+    assert {"avalanche", "lightning", "plot", "transformers", "wandb"} <= set(project["optional-dependencies"])
     assert len(project["dependencies"]) <= 4
 
 

@@ -13,18 +13,23 @@ import pytest
 from places import ROOT
 
 LIGHTNING = ("lightning", "pytorch_lightning")
-AVALANCHE = ("src_plugin/plugin.py", "src_plugin/waking/exemplars.py")  # the plugin, and what it alone uses
+AVALANCHE = (  # the plugin and what it alone uses; what its users' evaluators take
+    "src_plugin/plugin.py",
+    "src_plugin/waking/exemplars.py",
+    "src_plugin/metrics.py",
+    "src_plugin/wandb_logger.py",
+)
 LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: errors",
     "src_plugin: kernel, report",
-    "src_plugin: config",
+    "src_plugin: config, status",
     "src_plugin: head",
     "src_plugin: waking",
     "src_plugin: night",
     "src_plugin: sleeper",
     "src_plugin: files, ranks",
     "src_plugin: callback, loop, plugin",
-    "src_plugin: trainer",
+    "src_plugin: metrics, picture, trainer, wandb_logger",
     "benchmarks: console, errors, files, markdown",
     "benchmarks: data",
     "benchmarks: configs",

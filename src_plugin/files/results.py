@@ -1,17 +1,13 @@
-"""Results: what a fit leaves behind beside the network itself, and that has slept then as well.
-
-These are the files that a checkpoint callback names as its results, and averages of the weights that callbacks hold.
-"""
+"""Results: the files that a checkpoint callback names as its results, and that have slept when a fit is over."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from src_plugin.errors import SRCError, Warner
 from src_plugin.files.checkpoint import Checkpoint, Storage, rewrite
@@ -36,16 +32,6 @@ class Results:
     key: str
     state: dict[str, Any]
     warn: Warner
-
-    def sleep_averages(self, averages: Mapping[str, AveragedModel]) -> None:
-        """Put averages of the weights to sleep, in place; of one that cannot, warn by its name."""
-        if self.night is None:
-            return
-        for name, average in averages.items():
-            try:
-                self.night.sleep(average.module.state_dict())
-            except SRCError as error:
-                self.warn(name, f"the average of weights in {name} did not sleep: {error}")
 
     def sleep_files(self, callbacks: Iterable[Any], storage: Storage) -> list[Any]:
         """Put files to sleep, each once; of one that cannot, warn by its name.
@@ -86,16 +72,6 @@ class Results:
             states[self.key] = self.state
         checkpoint[SLEPT] = len(self.state["reports"])
         return True
-
-
-def averages_of(callbacks: Iterable[Any]) -> dict[str, AveragedModel]:
-    """Return the averages that callbacks hold as attributes, as Lightning's `WeightAveraging` does, by their names."""
-    return {
-        f"{type(callback).__name__}.{name}": value
-        for callback in callbacks
-        for name, value in vars(callback).items()
-        if isinstance(value, AveragedModel)
-    }
 
 
 def tensors_of(modules: Iterable[nn.Module]) -> list[Tensor]:

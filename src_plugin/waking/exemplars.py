@@ -91,14 +91,15 @@ def _exemplars(strategy: Any) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _batches(dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs and classes; transformations may draw, and draw from random states that are put back."""
-    with _same_states():
+    with same_states():
         # A generator of its own: a DataLoader draws its base seed even where it does not shuffle.
         pairs = [(x, y) for x, y, *_ in DataLoader(dataset, batch_size=512, generator=torch.Generator())]
     yield from pairs
 
 
 @contextmanager
-def _same_states() -> Iterator[None]:
+def same_states() -> Iterator[None]:
+    """Put global random states back afterwards: Python's, NumPy's and torch's on the CPU."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):
