@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
 CLOSED_FORM, PREDICTION, PATCHES, CONTROLS, NIGHT = "closed_form", "prediction", "patches", "controls", "night"
-CORRELATIONS = "correlations"
+CORRELATIONS, NEURONS = "correlations", "neurons"
 """Folders of records."""
 
 Act = Callable[[argparse.Namespace, Console], str]
@@ -162,6 +162,18 @@ def _correlations(options: argparse.Namespace, console: Console) -> str:
     return markdown(records)
 
 
+def _neurons(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.neurons.picture import draw_neurons
+    from benchmarks.explain.neurons.running import explain_neurons
+    from benchmarks.explain.neurons.table import markdown
+
+    records = _of_sleeps(options, console, NEURONS, explain_neurons)
+    for picture in draw_neurons(records, options.out / NEURONS / "neurons.png"):
+        say(console, picture)
+    return markdown(records)
+
+
 def _night(options: argparse.Namespace, console: Console) -> str:
     given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.one_night.picture import draw_night
@@ -256,10 +268,11 @@ OF_STREAMS: dict[str, tuple[str, Act]] = {
     "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
     "controls": ("whole streams again with each control in the place of every sleep", _controls),
     "correlations": ("figure 4 of the article: hidden activity before and after each sleep", _correlations),
+    "neurons": ("figures 5 and 6: neurons of each class, their input, and who fires in noise", _neurons),
     "night": ("the last night of a stream as a page: spikes, rates, weights, accuracy", _night),
     "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
 }
 """Explanations that take configs -> what they show, and what makes them."""
 
-OF_SLEEPS = (_controls, _correlations)
+OF_SLEEPS = (_controls, _correlations, _neurons)
 """Those of them that take presets of the sleep."""

@@ -29,12 +29,10 @@ def shown_by_class(
     Returns:
         Label -> shape (n, n_0).
     """
-    rows: dict[int, Tensor] = {}
-    for test in stream.tests_after(i):
-        for label in set(test.labels.tolist()) & set(classes):
-            images = test.images[(test.labels == label).nonzero().squeeze(1)[:most]] / test.scale
-            rows[label] = head_inputs(model, head, images, device="cpu")
-    return {label: rows[label] for label in classes}
+    images, labels = stream.data.test_images, stream.data.test_labels
+    scale = 1.0 if stream.scales is None else stream.scales[i]
+    rows = {label: images[(labels == label).nonzero().squeeze(1)[:most]] / scale for label in classes}
+    return {label: head_inputs(model, head, shown, device="cpu") for label, shown in rows.items()}
 
 
 def hidden_answers(head: Head, inputs: Tensor) -> list[Tensor]:
