@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
 CLOSED_FORM, PREDICTION, PATCHES, CONTROLS, NIGHT = "closed_form", "prediction", "patches", "controls", "night"
-CORRELATIONS, NEURONS = "correlations", "neurons"
+CORRELATIONS, NEURONS, DEPTH = "correlations", "neurons", "depth"
 """Folders of records."""
 
 Act = Callable[[argparse.Namespace, Console], str]
@@ -174,6 +174,18 @@ def _neurons(options: argparse.Namespace, console: Console) -> str:
     return markdown(records)
 
 
+def _depth(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.depth.picture import draw_depth
+    from benchmarks.explain.depth.running import explain_depth
+    from benchmarks.explain.depth.table import markdown
+
+    records = _of_sleeps(options, console, DEPTH, explain_depth)
+    for picture in draw_depth(records, options.out / DEPTH / "depth.png"):
+        say(console, picture)
+    return markdown(records)
+
+
 def _night(options: argparse.Namespace, console: Console) -> str:
     given = _configs(options)  # before anything heavy is imported
     from benchmarks.explain.one_night.picture import draw_night
@@ -268,11 +280,12 @@ OF_STREAMS: dict[str, tuple[str, Act]] = {
     "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
     "controls": ("whole streams again with each control in the place of every sleep", _controls),
     "correlations": ("figure 4 of the article: hidden activity before and after each sleep", _correlations),
+    "depth": ("heads of one to six hidden layers, likeness to task 1, one task trained little", _depth),
     "neurons": ("figures 5 and 6: neurons of each class, their input, and who fires in noise", _neurons),
     "night": ("the last night of a stream as a page: spikes, rates, weights, accuracy", _night),
     "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
 }
 """Explanations that take configs -> what they show, and what makes them."""
 
-OF_SLEEPS = (_controls, _correlations, _neurons)
+OF_SLEEPS = (_controls, _correlations, _depth, _neurons)
 """Those of them that take presets of the sleep."""
