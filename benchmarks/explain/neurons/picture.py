@@ -53,7 +53,7 @@ def _places(axis: Axes, group: Sequence[Told]) -> list[tuple[int, int, str, floa
 
 
 def _inputs(axis: Axes, group: Sequence[Told]) -> None:
-    tidy(axis, title="Input, before and after")
+    tidy(axis, title="Mean input")
     for layer, k, kind, place in _places(axis, group):
         for shift, alpha, value in zip((-0.06, 0.06), (0.4, 1.0), inputs(group, layer, kind), strict=True):
             if value is not None:
@@ -63,7 +63,7 @@ def _inputs(axis: Axes, group: Sequence[Told]) -> None:
 
 
 def _excess(axis: Axes, group: Sequence[Told]) -> None:
-    tidy(axis, title="Spikes in noise, over the mean")
+    tidy(axis, title="Spikes in noise")
     for layer, k, kind, place in _places(axis, group):
         value = excess(group, layer, kind)
         if value is None:
