@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what these import takes seconds
     from benchmarks.configs.run import RunConfig
 
 CLOSED_FORM, PREDICTION, PATCHES, CONTROLS, NIGHT = "closed_form", "prediction", "patches", "controls", "night"
+CORRELATIONS, NEURONS, DEPTH = "correlations", "neurons", "depth"
 """Folders of records."""
 
 Act = Callable[[argparse.Namespace, Console], str]
@@ -33,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         command = what.add_parser(name, help=words, description=words)
         _add_streams(command)
         command.set_defaults(act=act)
-        if act is _controls:
+        if act in OF_SLEEPS:
             presets = "presets of the sleep, each for every config; default: the config's own"
             command.add_argument("--sleeps", nargs="+", metavar="PRESET", help=presets)
     words = "figure 1 of the article: four binary images that overlap"
@@ -121,23 +122,66 @@ def _configs(options: argparse.Namespace) -> list[RunConfig]:
     return configs
 
 
-def _controls(options: argparse.Namespace, console: Console) -> str:
-    given = _configs(options)  # before anything heavy is imported
-    from benchmarks.explain.controls.picture import draw_controls
-    from benchmarks.explain.controls.streams import explain_controls, with_sleep
-    from benchmarks.explain.controls.table import markdown
+def _of_sleeps(
+    options: argparse.Namespace, console: Console, folder: str, explain_one: Callable[..., dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Make what is missing of every config under every preset asked for, and return all records of the folder."""
+    from benchmarks.explain.controls.streams import with_sleep
     from benchmarks.explain.records import read_all
     from benchmarks.explain.running import measured_on_held_out
 
     sleeps: list[str | None] = options.sleeps or [None]
-    configs = [with_sleep(config, preset) for config in given for preset in sleeps]
-    folder = options.out / CONTROLS
-    configs = [measured_on_held_out(config) for config in configs]
-    for path, make in _missing(configs, folder, explain_controls, options, console):
+    configs = [measured_on_held_out(with_sleep(config, preset)) for config in options.found for preset in sleeps]
+    for path, make in _missing(configs, options.out / folder, explain_one, options, console):
         make()
         say(console, path)
-    records = read_all(folder)
-    for picture in draw_controls(records, folder / "controls.png"):
+    return read_all(options.out / folder)
+
+
+def _controls(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.controls.picture import draw_controls
+    from benchmarks.explain.controls.streams import explain_controls
+    from benchmarks.explain.controls.table import markdown
+
+    records = _of_sleeps(options, console, CONTROLS, explain_controls)
+    for picture in draw_controls(records, options.out / CONTROLS / "controls.png"):
+        say(console, picture)
+    return markdown(records)
+
+
+def _correlations(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.correlations.picture import draw_correlations
+    from benchmarks.explain.correlations.running import explain_correlations
+    from benchmarks.explain.correlations.table import markdown
+
+    records = _of_sleeps(options, console, CORRELATIONS, explain_correlations)
+    for picture in draw_correlations(records, options.out / CORRELATIONS / "correlations.png"):
+        say(console, picture)
+    return markdown(records)
+
+
+def _neurons(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.neurons.picture import draw_neurons
+    from benchmarks.explain.neurons.running import explain_neurons
+    from benchmarks.explain.neurons.table import markdown
+
+    records = _of_sleeps(options, console, NEURONS, explain_neurons)
+    for picture in draw_neurons(records, options.out / NEURONS / "neurons.png"):
+        say(console, picture)
+    return markdown(records)
+
+
+def _depth(options: argparse.Namespace, console: Console) -> str:
+    options.found = _configs(options)  # before anything heavy is imported
+    from benchmarks.explain.depth.picture import draw_depth
+    from benchmarks.explain.depth.running import explain_depth
+    from benchmarks.explain.depth.table import markdown
+
+    records = _of_sleeps(options, console, DEPTH, explain_depth)
+    for picture in draw_depth(records, options.out / DEPTH / "depth.png"):
         say(console, picture)
     return markdown(records)
 
@@ -235,7 +279,13 @@ def _tables(out: Path) -> str:
 OF_STREAMS: dict[str, tuple[str, Act]] = {
     "closed-form": ("each night again with something else in the place of its sleep", _closed_form),
     "controls": ("whole streams again with each control in the place of every sleep", _controls),
+    "correlations": ("figure 4 of the article: hidden activity before and after each sleep", _correlations),
+    "depth": ("heads of one to six hidden layers, likeness to task 1, one task trained little", _depth),
+    "neurons": ("figures 5 and 6: neurons of each class, their input, and who fires in noise", _neurons),
     "night": ("the last night of a stream as a page: spikes, rates, weights, accuracy", _night),
     "prediction": ("a grid of sleeps, beside what formulas say of them", _prediction),
 }
 """Explanations that take configs -> what they show, and what makes them."""
+
+OF_SLEEPS = (_controls, _correlations, _depth, _neurons)
+"""Those of them that take presets of the sleep."""

@@ -25,8 +25,8 @@ class Claim:
     holds: bool | None
 
 
-def claim_table(claims: Sequence[Claim]) -> str:
-    """Return claims as a table in Markdown."""
+def claim_table(claims: Sequence[Claim], *, first: str = "the article says") -> str:
+    """Return claims as a table in Markdown; `first` heads them."""
     answers = {True: "yes", False: "no", None: "not told"}
     rows = [[claim.words, claim.published, claim.measured, answers[claim.holds]] for claim in claims]
-    return table(["the article says", "published", "here", "holds"], rows)
+    return table([first, "published", "here", "holds"], rows)

@@ -44,6 +44,9 @@ class Record(BaseModel):
             (iCaRL: nearest class mean, and the outputs of the network).
         final_accuracy: Accuracy over all test images after the last experience.
         n_test: Test images of each column.
+        calibration: Of each row of `accuracy`, before and after the sleep, over test images of what was seen so far:
+            `ece`, `brier` and `nll` as `benchmarks.runs.calibration` has them. None in a pair where the method answers
+            otherwise than by its outputs; None altogether with several heads, and in records before it was measured.
         sleep_reports: One per sleep, as the plugin gave them.
         features: Where the inputs came from: hashes of the images, and backbone, weights and preprocessing if there was
             one; None for pixels of a published data set, whose files are checked.
@@ -67,6 +70,7 @@ class Record(BaseModel):
     accuracy_before_sleep: list[list[float]] | None = None
     accuracy_by: dict[str, list[list[float]]] | None = None
     final_accuracy: float | None = None
+    calibration: list[dict[Literal["before", "after"], dict[str, float | None] | None]] | None = None
     sleep_reports: list[dict[str, Any]] = Field(default_factory=list)
     features: dict[str, Any] | None = None
     kept_bytes: int | None = None
@@ -89,6 +93,8 @@ class Record(BaseModel):
                     raise ValueError(f"a row of accuracy has {len(row)} entries for {len(self.n_test)} experiences")
                 if not all(0.0 <= value <= 1.0 for value in row):
                     raise ValueError("accuracy holds values outside [0, 1]; percent belongs in printed tables only")
+        if self.calibration is not None and len(self.calibration) != len(self.accuracy or ()):
+            raise ValueError("calibration and accuracy differ in their number of rows")
         if self.status == "done":
             if not self.accuracy:
                 raise ValueError("status is 'done', but there is no accuracy")

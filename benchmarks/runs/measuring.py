@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from avalanche.core import SupervisedPlugin
 from avalanche.models.utils import avalanche_forward
 from torch import Tensor, nn
 
+from benchmarks.runs.calibration import Scores, calibrate
 from benchmarks.runs.models import MultiHead
 from benchmarks.streams.stream import TestSet
-from strategies.prediction import Scores, classifiers
+from strategies.prediction import Scores as Answer
+from strategies.prediction import classifiers
 
 Rows = dict[str, list[float]]
 """Accuracy on every test set, by the way of answering; the first is the one that counts."""
@@ -53,7 +56,7 @@ def measure(strategy: Any, tests: Sequence[TestSet], *, device: str = "cpu", bat
             module.training = mode
 
 
-def _accuracy(model: nn.Module, scores: Scores, test: TestSet, *, device: str, batch_size: int) -> float:
+def _accuracy(model: nn.Module, scores: Answer, test: TestSet, *, device: str, batch_size: int) -> float:
     if scores is model and isinstance(model, MultiHead) and not model.has_head(test.task):
         return 0.0
 
@@ -62,6 +65,24 @@ def _accuracy(model: nn.Module, scores: Scores, test: TestSet, *, device: str, b
         return given.argmax(dim=1).cpu()
 
     return sum(int((answer(x.to(device)) == y).sum()) for x, y in test.batches(batch_size)) / len(test.labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured at once.
+
+    Attributes:
+        rows: Accuracies.
+        calibration: Of what was seen so far; None where it has no meaning.
+    """
+
+    rows: Rows
+    calibration: Scores | None
+
+
+def look(strategy: Any, tests: Sequence[TestSet], *, n_seen: int, device: str = "cpu") -> Measured:
+    """Measure accuracy on every test set, and calibration on the first `n_seen`."""
+    return Measured(measure(strategy, tests, device=device), calibrate(strategy, tests[:n_seen], device=device))
 
 
 class SleepListener:
@@ -73,11 +94,11 @@ class SleepListener:
         measure: How a strategy is measured in the current experience; None where there is none.
     """
 
-    def __init__(self, measure: Callable[[Any], Rows] | None = None) -> None:
+    def __init__(self, measure: Callable[[Any], Measured] | None = None) -> None:
         """Begin with how to measure a strategy, if that is known."""
         self.measure = measure
         self._started = 0.0
-        self.rows: Rows | None = None
+        self.rows: Measured | None = None
         self.sleep_seconds = 0.0
         self.measure_seconds = 0.0
 
@@ -92,7 +113,7 @@ class SleepListener:
         """Stop the clock."""
         self.sleep_seconds += time.perf_counter() - self._started
 
-    def take_rows(self) -> Rows | None:
+    def take_rows(self) -> Measured | None:
         """Return what the last sleep began with, once; None if nothing slept since."""
         rows, self.rows = self.rows, None
         return rows

@@ -23,8 +23,9 @@ from benchmarks.records.metrics import pooled_accuracy
 from benchmarks.records.observer import Observer, Watch
 from benchmarks.records.record import Record, Seconds, finite
 from benchmarks.runs import checkpoint as checkpoints
+from benchmarks.runs.calibration import Scores
 from benchmarks.runs.keeping import Save, prepare_saving
-from benchmarks.runs.measuring import LossWatch, Rows, SleepListener, measure
+from benchmarks.runs.measuring import LossWatch, Measured, Rows, SleepListener, look
 from benchmarks.runs.models import LOSSES, build_model, build_optimizer, on_backbone
 from benchmarks.streams.batches import WholeBatches
 from benchmarks.streams.splitting import split_classes
@@ -143,7 +144,7 @@ def run(
         if watch:
             watch(i, n)
         tests = stream.tests_after(i)
-        now.sleeps.measure = partial(measure, tests=tests, device=device)
+        now.sleeps.measure = partial(look, tests=tests, n_seen=stream.n_seen(i), device=device)
         spent, n_reports = now.seconds, len(_reports(now.learner))
         tick = time.perf_counter()
         try:
@@ -162,8 +163,7 @@ def run(
         if not _is_finite(now.learner.model):
             error = _divergence(i, now.losses)
             break
-        now.after.append(measure(now.learner, tests, device=device))
-        now.before.append(now.sleeps.take_rows() or now.after[-1])
+        now.note(look(now.learner, tests, n_seen=stream.n_seen(i), device=device))
         slept = _reports(now.learner)[n_reports:]
         train_seconds, sleep_seconds = (b - a for a, b in zip(spent, now.seconds, strict=True))
         now.told.append(
@@ -202,6 +202,7 @@ def run(
         accuracy_before_sleep=[_first(rows) for rows in now.before],
         accuracy_by=_every(after),
         final_accuracy=None if error else pooled_accuracy(_first(after[-1]), stream.n_test),
+        calibration=finite(now.calibration) if any(pair["after"] for pair in now.calibration) else None,
         sleep_reports=[finite(report.to_dict()) for report in _reports(learner)],
         features=data.provenance,
         kept_bytes=_kept_bytes(learner) if row.is_counted else None,
@@ -224,6 +225,7 @@ class _Progress:
         losses: The one that watches the loss.
         after: What was measured after each experience.
         before: What was measured before each sleep.
+        calibration: Before and after it.
         train_seconds: Time in `learner.train`, sleeps included, in s.
         total_seconds: Time of the run when it was last kept, in s.
         told: What observers were told of each experience.
@@ -234,9 +236,17 @@ class _Progress:
     losses: LossWatch
     after: list[Rows] = field(default_factory=list)
     before: list[Rows] = field(default_factory=list)
+    calibration: list[dict[str, Scores | None]] = field(default_factory=list)
     train_seconds: float = 0.0
     total_seconds: float = 0.0
     told: list[dict[str, Any]] = field(default_factory=list)
+
+    def note(self, after: Measured) -> None:
+        """Note what was measured after an experience, and before its sleep if there was one."""
+        before = self.sleeps.take_rows() or after
+        self.before.append(before.rows)
+        self.after.append(after.rows)
+        self.calibration.append({"before": before.calibration, "after": after.calibration})
 
     @property
     def seconds(self) -> tuple[float, float]:

@@ -89,6 +89,14 @@ class Stream:
             return self.tests
         return [replace(test, scale=self.scales[i]) for test in self.tests]
 
+    def n_seen(self, i: int) -> int:
+        """Return how many of the test sets, the first ones, are of what was shown up to experience `i`."""
+        if len(self.train_stream) == 1:  # also where all is learnt at once
+            return len(self.tests)
+        if len(self.tests) == len(self.train_stream):
+            return i + 1
+        return len([group for group in first_appearances(self.classes)[: i + 1] if group])
+
     @property
     def n_test(self) -> list[int]:
         """Test images of each column."""

@@ -153,7 +153,8 @@ def _check_status(record: Record) -> Iterator[Problem]:
         yield "final_accuracy", record.final_accuracy, f"null: the run is {record.status}"
     if record.status in HAS_NUMBERS:
         return
-    for field in ("accuracy", "accuracy_by", "features", "kept_bytes", "sleep_reports", "experiences", "n_test"):
+    measured = ("accuracy", "accuracy_by", "calibration", "features", "kept_bytes", "sleep_reports")
+    for field in (*measured, "experiences", "n_test"):
         if getattr(record, field) not in (None, []):
             yield field, getattr(record, field), f"nothing: the run {record.status}"
 
