@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -316,12 +317,30 @@ def parts_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
     """Return the names of the modules that a pass went through before the head, and of those that contain them."""
     names = {module: name for name, module in model.named_modules()}
     below: set[str] = set()
-    for module in record.order:
-        if module is head.entry:
-            break
+    for module in takewhile(lambda module: module is not head.entry, record.order):
         parts = names[module].split(".")
         below.update(".".join(parts[:n]) for n in range(len(parts) + 1))
     return below
+
+
+def parameters_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
+    """Return the names of the parameters that the input of a head was made with, and not of those behind or beside it.
+
+    They are those that autograd leads to, and all of modules that the pass went through before: some hide their
+    parameters from autograd, as a checkpoint does, and some from modules, as attention does.
+    """
+    found: set[int] = set()
+    waiting, known = [record.sources.get(head.entry)], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        found.add(id(getattr(node, "variable", None)))
+        waiting += [parent for parent, _ in node.next_functions]
+    for module in takewhile(lambda module: module is not head.entry, record.order):
+        found.update(id(parameter) for parameter in module.parameters(recurse=False))
+    return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
 def renewed(head: Head, model: nn.Module) -> Head:
