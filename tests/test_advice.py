@@ -1,9 +1,9 @@
 """What messages outside of the head advise is done, on the real thing, and then it works.
 
-Elsewhere: of heads `tests/head/test_advice.py`; the frozen backbone of a warning `tests/test_plugin_batch_norm.py`; several
-processes `tests/test_callback_ranks.py`; files of Hugging Face's Trainer `tests/test_trainer.py`. Not executed, since it
-asks for hardware or a way to start: `Trainer(strategy='ddp')` instead of sharded strategies, and what says to look for
-NaN in the data, to lower a learning rate or to move weights to the CPU.
+Elsewhere: of heads `tests/head/test_advice.py`; the frozen backbone of a warning `tests/test_plugin_batch_norm.py`;
+several processes `tests/test_callback_ranks.py`; files of Hugging Face's Trainer `tests/test_trainer.py`. Not executed,
+since it asks for hardware or a way to start: `Trainer(strategy='ddp')` instead of sharded strategies, and what says to
+look for NaN in the data, to lower a learning rate or to move weights to the CPU.
 """
 
 import re
@@ -109,7 +109,8 @@ KERNEL = {
     ),
     "transposed": (lambda: run([w.T for w in W]), "transpose matrices stored as", lambda: run([w.T.T for w in W])),
     "whole numbers": (
-        lambda: run([w.astype(int) for w in W]), "cast it to a float type", lambda: run([w.astype(int) * 1.0 for w in W])
+        lambda: run([w.astype(int) for w in W]), "cast it to a float type",
+        lambda: run([w.astype(int) * 1.0 for w in W]),
     ),
     "several types": (
         lambda: run([W[0], W[1].astype("f")]), "cast them to one float type",
@@ -361,5 +362,5 @@ def test_a_module_that_is_never_called_is_given_the_name_of_its_part():
 
 
 def test_a_part_that_is_not_there_is_one_of_those_that_are_named():
-    with pytest.raises(SRCError, match="has no such part; it has .*net"):
+    with pytest.raises(SRCError, match=r"has no such part; it has .*net"):
         fit(Part(), SRCCallback(model="nett"))
