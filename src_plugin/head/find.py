@@ -108,7 +108,7 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
         why = _because(error.node)
         raise HeadNotFoundError(
             f"{kind} has no head SRC can change: its output comes from {error.what}{why}, and only {SUPPORTED} can "
-            f"sleep. {_only_pure(model, record) if why else CURE}"
+            f"sleep. {_only_pure(model, record) if why or _is_made_by_layers(error.node) else CURE}"
         ) from None
     parts = [met.part for met in found.layers]
     names = [met.name for met in found.layers]
@@ -117,6 +117,11 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
     if record.scores is not None and len(record.scores) < 2 and record.scores.numel() != head.sizes[-1]:
         raise _no_classes(kind, record.scores)
     return head
+
+
+def _is_made_by_layers(node: Node | None) -> bool:
+    """Whether layers lead to a step, so that no head that is named may end below it."""
+    return node is not None and any(below.kind is Kind.LINEAR for below in node.ancestors())
 
 
 def _no_classes(kind: str, shape: Sequence[int]) -> HeadNotFoundError:
@@ -440,6 +445,8 @@ def _because(node: Node | None) -> str:
         if below.name in RECURRENT:
             return " (a recurrent layer)"
         below = below.parent
+    if node.kind is Kind.OTHER and len(node.parents) == 1 and node.parents[0].kind is Kind.LINEAR:
+        return " (which may not keep the order of the scores: apply it outside of the model)"
     if node.name == "bilinear":
         return " (a bilinear head)"
     if node.name == "unknown":

@@ -168,6 +168,8 @@ class Waking:
 
         Which of them lie below the head only a pass can tell, so the inputs pass in eval mode first.
         """
+        if not (self._n or self._count):
+            check_model(model)  # torch's own words for such models come in the pass, and say nothing of sleep
         if self._buffers is None:
             self._buffers = buffer_checksums(model)
         if self._hold is None or not is_candidate(model):
