@@ -22,6 +22,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import TensorDataset
 
 from plugin_samples import NoLogger
+from src_plugin.config import SleepConfig
 from src_plugin.errors import SRCError
 from src_plugin.plugin import SRCPlugin
 
@@ -348,13 +349,13 @@ def digits():
 
 
 @cache
-def stream():
-    """Five experiences of two digits."""
+def stream(n_experiences=5):
+    """Experiences of two digits, or of all."""
     x, y = digits()
     parts = [TensorDataset(x[part], y[part]) for part in (slice(1347), slice(1347, None))]
     for part in parts:
         part.targets = part.tensors[1].tolist()
-    return nc_benchmark(*parts, n_experiences=5, task_labels=False, seed=0).train_stream
+    return nc_benchmark(*parts, n_experiences=n_experiences, task_labels=False, seed=0).train_stream
 
 
 @dataclass(frozen=True)
@@ -392,11 +393,21 @@ class Below:
                 self.changed.add(name)
 
 
-def train(kind: Kind, *, sleeps: bool, seed: int = 0, experiences: int = 5, epochs: int = 5) -> Outcome:
-    """Train a network on digits, two at a time, with `SRCPlugin()` or without."""
+WAYS: dict[str, SleepConfig | None] = {
+    "alone": None,
+    "settled": SleepConfig(sleep=None),
+    "slept": SleepConfig(),
+    "joint": None,
+}
+"""How a network is trained: without sleep, with settling and levelling, with `SRCPlugin()`, on all digits at once."""
+
+
+def train(kind: Kind, way: str = "slept", *, seed: int = 0, experiences: int = 5, epochs: int = 5) -> Outcome:
+    """Train a network on digits, two at a time, in one of the `WAYS`."""
+    experiences_now = stream(1 if way == "joint" else 5)[:experiences]  # draws numbers when it is made
     torch.manual_seed(seed)
     model = kind.build()
-    plugin = SRCPlugin(seed=seed)
+    plugin = SRCPlugin(WAYS[way], seed=seed)
     below = Below(plugin)
     strategy = Naive(
         model=model,
@@ -404,13 +415,13 @@ def train(kind: Kind, *, sleeps: bool, seed: int = 0, experiences: int = 5, epoc
         criterion=lambda output, y: kind.loss(kind.scores(output), y),
         train_mb_size=16,
         train_epochs=epochs,
-        plugins=[plugin] if sleeps else [],
+        plugins=[plugin] if WAYS[way] else [],
         evaluator=EvaluationPlugin(loggers=[NoLogger()]),
     )
     strategy.plugins.append(below)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is trained below the head
-        for experience in stream()[:experiences]:
+        for experience in experiences_now:
             try:
                 strategy.train(experience, drop_last=True)
             except SRCError as error:

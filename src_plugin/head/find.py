@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -107,7 +108,7 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
         why = _because(error.node)
         raise HeadNotFoundError(
             f"{kind} has no head SRC can change: its output comes from {error.what}{why}, and only {SUPPORTED} can "
-            f"sleep. {_only_pure(model, record) if why else CURE}"
+            f"sleep. {_only_pure(model, record) if why or _is_made_by_layers(error.node) else CURE}"
         ) from None
     parts = [met.part for met in found.layers]
     names = [met.name for met in found.layers]
@@ -116,6 +117,11 @@ def traced_head(model: nn.Module, record: Trace) -> Head:
     if record.scores is not None and len(record.scores) < 2 and record.scores.numel() != head.sizes[-1]:
         raise _no_classes(kind, record.scores)
     return head
+
+
+def _is_made_by_layers(node: Node | None) -> bool:
+    """Whether layers lead to a step, so that no head that is named may end below it."""
+    return node is not None and any(below.kind is Kind.LINEAR for below in node.ancestors())
 
 
 def _no_classes(kind: str, shape: Sequence[int]) -> HeadNotFoundError:
@@ -316,12 +322,30 @@ def parts_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
     """Return the names of the modules that a pass went through before the head, and of those that contain them."""
     names = {module: name for name, module in model.named_modules()}
     below: set[str] = set()
-    for module in record.order:
-        if module is head.entry:
-            break
+    for module in takewhile(lambda module: module is not head.entry, record.order):
         parts = names[module].split(".")
         below.update(".".join(parts[:n]) for n in range(len(parts) + 1))
     return below
+
+
+def parameters_below(model: nn.Module, head: Head, record: Trace) -> set[str]:
+    """Return the names of the parameters that the input of a head was made with, and not of those behind or beside it.
+
+    They are those that autograd leads to, and all of modules that the pass went through before: some hide their
+    parameters from autograd, as a checkpoint does, and some from modules, as attention does.
+    """
+    found: set[int] = set()
+    waiting, known = [record.sources.get(head.entry)], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        found.add(id(getattr(node, "variable", None)))
+        waiting += [parent for parent, _ in node.next_functions]
+    for module in takewhile(lambda module: module is not head.entry, record.order):
+        found.update(id(parameter) for parameter in module.parameters(recurse=False))
+    return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
 def renewed(head: Head, model: nn.Module) -> Head:
@@ -421,6 +445,8 @@ def _because(node: Node | None) -> str:
         if below.name in RECURRENT:
             return " (a recurrent layer)"
         below = below.parent
+    if node.kind is Kind.OTHER and len(node.parents) == 1 and node.parents[0].kind is Kind.LINEAR:
+        return " (which may not keep the order of the scores: apply it outside of the model)"
     if node.name == "bilinear":
         return " (a bilinear head)"
     if node.name == "unknown":

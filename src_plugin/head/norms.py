@@ -110,10 +110,14 @@ class WithNorm(Layer):
 
     @property
     def _shift(self) -> Tensor | None:
-        """Where biases go: those of the Linear, or where it has none, those of the batch norm behind it."""
-        if self.core.bias is not None:
-            return self.core.bias
-        return getattr(self.behind, "bias", None)
+        """Where biases go: those of the batch norm behind, since in training it takes out those of the Linear."""
+        return self.core.bias if self._own is None else self._own
+
+    @property
+    def _own(self) -> Tensor | None:
+        """The bias of the batch norm behind, if it has one that may be changed."""
+        own = getattr(self.behind, "bias", None)
+        return own if isinstance(own, Tensor) and own.requires_grad else None
 
     @staticmethod
     def can_fold(core: Plain, norm: nn.Module, *, behind: bool) -> bool:
@@ -157,12 +161,13 @@ class WithNorm(Layer):
             gain, offset_in = self._affine(self.before, weight)
             weight = torch.where(gain == 0, old, weight / gain)
         weight = torch.where(gain_out[:, None] == 0, old, weight)
-        if old_bias is not None:
+        if self._own is None:
+            assert old_bias is not None  # by `can_fold`
             shift = (bias - offset_out) / gain_out - weight @ offset_in
             shift = torch.where(gain_out == 0, old_bias, shift)
-        else:  # into the bias of the batch norm, whose offset is bias - gain * mean
-            own: Tensor = self.behind.bias.detach().to(weight)  # type: ignore[union-attr, operator]
-            shift = bias - gain_out * (weight @ offset_in) + (own - offset_out)
+        else:  # the offset of batch norm is its bias - gain * mean
+            inner = weight @ offset_in if old_bias is None else weight @ offset_in + old_bias
+            shift = bias - gain_out * inner + (self._own.detach().to(weight) - offset_out)
         buffers = [b for n in self.norms if n in self.moments for b in self.moments[n].over_all(n) if b is not None]
         with torch.no_grad():
             return [*self.core.solve_weight(weight), shift, *buffers]

@@ -110,6 +110,7 @@ class Trace(TorchFunctionMode):
         candidates: The node at every path that could be it.
         linears: The node of each layer's last call.
         inputs: Input of each layer, and of each batch norm of flat inputs, in its last call.
+        sources: What autograd says made each of these inputs; None in a pass without gradients.
         calls: Number of calls of each of these modules.
         order: Modules without children, and those that can stand in a head, in the order of their first calls.
         transposed: Layers whose weight has the shape (n_pre, n_post).
@@ -124,6 +125,7 @@ class Trace(TorchFunctionMode):
         self.scores: torch.Size | None = None
         self.linears: dict[nn.Module, Node] = {}
         self.inputs: dict[nn.Module, Tensor] = {}
+        self.sources: dict[nn.Module, Any] = {}
         self.calls: dict[nn.Module, int] = {}
         self.order: dict[nn.Module, None] = {}
         self.transposed: set[nn.Module] = set()
@@ -180,7 +182,7 @@ class Trace(TorchFunctionMode):
         if looks_linear(module) or isinstance(module, nn.BatchNorm1d):
             x = tensors_in((args, kwargs))
             if x and (x[0].ndim == 2 or not isinstance(module, nn.BatchNorm1d)):
-                self.inputs[module] = x[0].detach()
+                self.inputs[module], self.sources[module] = x[0].detach(), x[0].grad_fn
             self.calls[module] = self.calls.get(module, 0) + 1
         if isinstance(module, UNITS) or is_lora(module):
             self._inside = module

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from src_plugin.errors import HeadNotFoundError, StimulusError
-from src_plugin.head.find import check_model, check_scores, layers_above, named_head, parts_below, traced_head
+from src_plugin.head.find import (
+    check_model,
+    check_scores,
+    layers_above,
+    named_head,
+    parameters_below,
+    parts_below,
+    traced_head,
+)
 from src_plugin.head.norms import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
 from src_plugin.head.state import Head, HeadState
@@ -105,6 +113,7 @@ class Waking:
         self._path: Path = ()  # where in the model's output the class scores are
         self._above: list[nn.Module] = []  # what a named head passes its outputs on to
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
+        self._parameters_below: set[str] = set()  # and of the parameters that its inputs are made with
         self._sum: Tensor | None = None
         self._least_now: Tensor | None = None
         self._first: Tensor | None = None  # mean magnitude of the inputs in the first batch, shape ()
@@ -159,6 +168,8 @@ class Waking:
 
         Which of them lie below the head only a pass can tell, so the inputs pass in eval mode first.
         """
+        if not (self._n or self._count):
+            check_model(model)  # torch's own words for such models come in the pass, and say nothing of sleep
         if self._buffers is None:
             self._buffers = buffer_checksums(model)
         if self._hold is None or not is_candidate(model):
@@ -274,6 +285,7 @@ class Waking:
             self.head = None
             return False
         self._above, self._parts_below = above, parts_below(model, self.head, seen)
+        self._parameters_below = parameters_below(model, self.head, seen)
         self._path = seen.path or ()
         self._tell_one_layer()
         self._attend_norms(model)
@@ -377,7 +389,8 @@ class Waking:
     def trained_below(self, model: nn.Module, head: Head) -> list[str]:
         """Return the names of parameters below the head that have moved since the weights before were copied."""
         now = checksums(model, apart_from=(*head.modules, *self._above))
-        return [] if self._below is None else moved(self._below, now)
+        names = [] if self._below is None else moved(self._below, now)
+        return [name for name in names if name in self._parameters_below]
 
     def changed_below(self, model: nn.Module) -> list[str]:
         """Return the names of floating-point buffers below the head that changed since the last sleep that looked.

@@ -161,6 +161,19 @@ def test_what_does_not_keep_the_order_is_applied_outside_of_the_model():
     assert sleeps(two(), scores=nn.GELU())[0].decision == "slept"
 
 
+def test_what_is_not_known_to_keep_the_order_is_applied_outside_or_left_to_a_pure_sleep():
+    class Sine(nn.Module):
+        def forward(self, x):
+            return x.sin()
+
+    said = refusal(nn.Sequential(two(), Sine()))
+    assert "apply it outside of the model" in said
+    assert sleeps(two(), scores=torch.sin)[0].decision == "slept"
+    line = re.search(r"(SRCPlugin\('src_only', head=.*\]\))", said).group(1)
+    named = eval(line, {"SRCPlugin": lambda config, head: head})
+    assert sleeps(nn.Sequential(two(), Sine()), "src_only", head=named)[0].decision == "slept"
+
+
 def test_a_model_without_values_is_loaded_first():
     model, trained = two().to("meta"), two()
     with pytest.raises(HeadNotFoundError, match=r"model\.to_empty\(device='cpu'\), then load_state_dict"):

@@ -11,6 +11,7 @@ from network_samples import Lora, OwnLinear, SimpleLinear, Transposed, old_weigh
 from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.find import find_head, renewed
 from src_plugin.head.norms import Moments, WithNorm
+from src_plugin.head.state import HeadState
 
 
 def trained(model):
@@ -125,8 +126,19 @@ def test_batch_norm_by_hand():
     state = head.read()
     assert [t.item() for t in state.tensors()] == [16.0, -21.0]
     head.write(type(state)((torch.tensor([[8.0]]),), (torch.tensor([-1.0]),)))
-    # 8 w = 8 and 8 b - 29 = -1
-    assert [p.item() for p in model.parameters()] == [1.0, 3.5, 4.0, -5.0]
+    # 8 w = 8 and 8 (1 - 3) + b = -1
+    assert [p.item() for p in model.parameters()] == [1.0, 1.0, 4.0, 15.0]
+
+
+def test_a_slept_bias_before_batch_norm_lasts_when_training_goes_on():
+    model = trained(LAYERS["batch norm behind"]())
+    head, answers = find_head(model.eval(), X), []
+    for shift in (0.0, 1.0):
+        state = head.read()
+        head.write(HeadState(state.weights, (state.biases[0] + shift, *state.biases[1:])))
+        answers.append(model.train()[:2](X))
+        model.eval()
+    torch.testing.assert_close(answers[1], answers[0] + 1.0)
 
 
 def test_statistics_over_all_experiences_are_means_over_presentations():

@@ -20,20 +20,20 @@ def test_there_are_as_many_kinds_as_people_have():
 
 @pytest.mark.parametrize("kind", REFUSED.values(), ids=REFUSED)
 def test_what_cannot_sleep_is_refused_in_the_first_batch_with_this_reason(kind):
-    outcome = train(kind, sleeps=True, experiences=1)
+    outcome = train(kind, experiences=1)
     assert re.search(kind.refused, outcome.refusal)
 
 
 @pytest.mark.parametrize("kind", [SLEEPING[name] for name in QUICK], ids=QUICK)
 def test_a_kind_sleeps_and_all_below_stays_as_it_is(kind):
-    outcome = train(kind, sleeps=True, experiences=2, epochs=1)
+    outcome = train(kind, experiences=2, epochs=1)
     assert (outcome.refusal, outcome.layers, outcome.changed) == ("", kind.layers, ())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SLEEPING.values(), ids=SLEEPING)
 def test_a_kind_gains_and_all_below_stays_as_it_is(kind):
-    slept, alone = (train(kind, sleeps=sleeps) for sleeps in (True, False))
+    slept, alone = train(kind), train(kind, "alone")
     assert (slept.refusal, slept.layers, slept.changed) == ("", kind.layers, ())
     assert slept.accuracy >= alone.accuracy + (GAIN if kind.gains else -1.0)
 

@@ -46,6 +46,35 @@ def test_what_takes_the_outputs_of_a_named_head_is_not_below_it():
     assert waking.trained_below(model, waking.head) == []
 
 
+class Beside(nn.Module):
+    """Parameters below the head in every way to hold them, and others behind it and beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.temperature = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        self.attention = nn.MultiheadAttention(12, 2, batch_first=True)
+        self.hidden = nn.Linear(12, 12)
+        self.head, self.behind, self.copy = mlp(12, 4), nn.PReLU(), nn.Linear(12, 12)
+
+    def forward(self, x):
+        x = self.attention(self.scale * x[:, None], x[:, None], x[:, None], need_weights=False)[0][:, 0]
+        x = torch.utils.checkpoint.checkpoint(self.hidden, x, use_reentrant=True).square().square()
+        return self.behind(self.head(x.cumsum(1))) / self.temperature.exp()
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
+def test_what_lies_behind_a_head_or_beside_it_is_not_told_as_below():
+    model, waking = Beside(), Waking()
+    for x, y in batches(1):
+        show(waking, model, x, y)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.5
+    told = waking.trained_below(model, waking.head)
+    own = [f"attention.{name}" for name, _ in model.attention.named_parameters()]
+    assert told == ["scale", *own, "hidden.weight", "hidden.bias"]
+
+
 class Heads(nn.Module):
     """One output layer per task."""
 
