@@ -80,7 +80,7 @@ def test_a_slept_file_goes_on_with_the_next_task_as_the_network_in_memory_does(t
     network, callback = begin(Whole)
     each = ModelCheckpoint(tmp_path)
     fit(network, callback, each, classes=(2, 3))
-    assert callback.state_dict()["waking"]["now"]["recent"]["_inputs"] == []  # no input is kept
+    assert callback.state_dict()["waking"]["now"]["recent"]["inputs"] == []  # no input is kept
     other, fresh = Whole(), SRCCallback(SLEEPS)
     fit(other, fresh, ckpt_path=each.best_model_path, max_epochs=4, classes=(0, 1), enable_checkpointing=False)
     assert len(fresh.reports) == 3

@@ -1,8 +1,10 @@
 """What a suite costs beyond training and sleep, measured in one run: `python -m benchmarks overhead CONFIG`.
 
-Four clocks, each of the same strategy under the same seed on the same stream:
+Six clocks, each of the same strategy under the same seed on the same stream:
 
-- plain: Avalanche alone, as its tutorials have it, its own data loader, nothing measured;
+- alone: Avalanche as its tutorials have it, its own data loader, nothing measured, no plugin;
+- watched: the same with a plugin that watches and does not sleep;
+- plain: the same with sleep;
 - training and sleep: the same in the laboratory's loop, whose batches come whole;
 - measured: that loop with both accuracy matrices;
 - suite: all that `python -m benchmarks run` does with one worker, checkpoints, record and progress included.
@@ -34,6 +36,9 @@ from benchmarks.runs.suite import plan, run_suite
 from benchmarks.streams.loading import Places, load_for
 from src_plugin import SRCPlugin
 from src_plugin.errors import ConfigError
+from src_plugin.head.state import Head
+from src_plugin.report import SleepReport
+from src_plugin.waking.summary import TrainingSummary
 from strategies.setup import NoLogger
 
 WANTED = 0.05  # of a measured run
@@ -41,8 +46,10 @@ WANTED = 0.05  # of a measured run
 
 @dataclass(frozen=True)
 class Turn:
-    """The four clocks of one turn, in s."""
+    """The clocks of one turn, in s."""
 
+    alone: float
+    watched: float
     plain: float
     training_and_sleep: float
     measured: float
@@ -54,13 +61,18 @@ class Turn:
         return self.suite / self.measured - 1
 
     @property
+    def watching(self) -> float:
+        """What a plugin adds to plain training that watches and does not sleep, as a fraction of it."""
+        return self.watched / self.alone - 1
+
+    @property
     def over_plain(self) -> float:
         """What the whole suite takes beyond plain training and sleep, as a fraction of them; below 0 if less."""
         return self.suite / self.plain - 1
 
 
 def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 0) -> list[Turn]:
-    """Time `naive+src` in four ways, one after the other, `repeats` times.
+    """Time `naive` and `naive+src` in six ways, one after the other, `repeats` times.
 
     Args:
         config: A class-incremental stream in fixed order on a network without a backbone.
@@ -79,20 +91,28 @@ def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 
 
 
 def _turn(config: RunConfig, data: Dataset, *, places: Places, seed: int) -> Turn:
-    started = time.perf_counter()
-    _plain(config, data, seed=seed)
-    plain = time.perf_counter() - started
+    alone, watched, plain = (
+        _time_plain(config, data, seed=seed, plugins=plugins)
+        for plugins in ([], [Watcher(seed=seed)], [SRCPlugin(seed=seed)])
+    )
     record = run(config, strategy="naive+src", seed=seed, data=data)
     with tempfile.TemporaryDirectory() as folder:
         jobs = plan(config, strategies=["naive+src"], seeds=[seed], out=Path(folder))
         started = time.perf_counter()
         run_suite(jobs, console=Console(quiet=True), places=places)
         suite = time.perf_counter() - started
-    return Turn(plain, record.seconds.train + record.seconds.sleep, record.seconds.total, suite)
+    return Turn(alone, watched, plain, record.seconds.train + record.seconds.sleep, record.seconds.total, suite)
 
 
-def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
-    """Train with sleep, by Avalanche and SRCPlugin alone."""
+class Watcher(SRCPlugin):  # type: ignore[misc, unused-ignore]
+    """SRC that does all but sleep."""
+
+    def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        return SleepReport("awake", "only watched", list(head.names), list(head.sizes))
+
+
+def _time_plain(config: RunConfig, data: Dataset, *, seed: int, plugins: list[SRCPlugin]) -> float:
+    """Train by Avalanche and these plugins alone, and return the seconds of that."""
     parts = []
     for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
         part = TensorDataset(images[:], labels)
@@ -110,11 +130,13 @@ def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
         criterion=LOSSES[training.loss](),
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
-        plugins=[SRCPlugin(seed=seed)],
+        plugins=plugins,
         evaluator=EvaluationPlugin(loggers=[NoLogger()]),
     )
+    started = time.perf_counter()
     for experience in stream:
         strategy.train(experience)
+    return time.perf_counter() - started
 
 
 def _refuse(config: RunConfig) -> None:
@@ -133,7 +155,9 @@ def make_table(turns: Sequence[Turn]) -> Table:
     for heading in ("", "s", "of plain"):
         table.add_column(heading, justify="right" if heading else "left")
     names = {
-        "plain Avalanche: training and sleep": "plain",
+        "plain Avalanche: training": "alone",
+        "with the plugin, no sleep": "watched",
+        "with the plugin, training and sleep": "plain",
         "laboratory: training and sleep": "training_and_sleep",
         "the same, measured": "measured",
         "the same, as a suite": "suite",
