@@ -1,10 +1,11 @@
 """What a suite costs beyond training and sleep, measured in one run: `python -m benchmarks overhead CONFIG`.
 
-Six clocks, each of the same strategy under the same seed on the same stream:
+Seven clocks, each of the same strategy under the same seed on the same stream:
 
 - alone: Avalanche as its tutorials have it, its own data loader, nothing measured, no plugin;
 - watched: the same with a plugin that watches and does not sleep;
 - plain: the same with sleep;
+- in memory: the laboratory's training without a plugin, whose batches come whole;
 - training and sleep: the same in the laboratory's loop, whose batches come whole;
 - measured: that loop with both accuracy matrices;
 - suite: all that `python -m benchmarks run` does with one worker, checkpoints, record and progress included.
@@ -51,9 +52,11 @@ class Turn:
     alone: float
     watched: float
     plain: float
+    in_memory: float
     training_and_sleep: float
     measured: float
     suite: float
+    batches: int = 1
 
     @property
     def own(self) -> float:
@@ -65,6 +68,15 @@ class Turn:
         """What a plugin adds to plain training that watches and does not sleep, as a fraction of it."""
         return self.watched / self.alone - 1
 
+    def us(self, clock: str) -> float:
+        """Return what a batch takes, in us: to watch it, its share of the nights, or to train on it in memory."""
+        spent = {
+            "watching": self.watched - self.alone,
+            "nights": self.plain - self.watched,
+            "training": self.in_memory,
+        }
+        return 1e6 * spent[clock] / self.batches
+
     @property
     def over_plain(self) -> float:
         """What the whole suite takes beyond plain training and sleep, as a fraction of them; below 0 if less."""
@@ -72,7 +84,7 @@ class Turn:
 
 
 def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 0) -> list[Turn]:
-    """Time `naive` and `naive+src` in six ways, one after the other, `repeats` times.
+    """Time `naive` and `naive+src` in seven ways, one after the other, `repeats` times.
 
     Args:
         config: A class-incremental stream in fixed order on a network without a backbone.
@@ -91,23 +103,28 @@ def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 
 
 
 def _turn(config: RunConfig, data: Dataset, *, places: Places, seed: int) -> Turn:
+    watcher = Watcher(seed=seed)
     alone, watched, plain = (
-        _time_plain(config, data, seed=seed, plugins=plugins)
-        for plugins in ([], [Watcher(seed=seed)], [SRCPlugin(seed=seed)])
+        _time_plain(config, data, seed=seed, plugins=plugins) for plugins in ([], [watcher], [SRCPlugin(seed=seed)])
     )
+    in_memory = run(config, strategy="naive", seed=seed, data=data).seconds.train
     record = run(config, strategy="naive+src", seed=seed, data=data)
     with tempfile.TemporaryDirectory() as folder:
         jobs = plan(config, strategies=["naive+src"], seeds=[seed], out=Path(folder))
         started = time.perf_counter()
         run_suite(jobs, console=Console(quiet=True), places=places)
         suite = time.perf_counter() - started
-    return Turn(alone, watched, plain, record.seconds.train + record.seconds.sleep, record.seconds.total, suite)
+    both = record.seconds.train + record.seconds.sleep
+    return Turn(alone, watched, plain, in_memory, both, record.seconds.total, suite, watcher.batches)
 
 
 class Watcher(SRCPlugin):  # type: ignore[misc, unused-ignore]
-    """SRC that does all but sleep."""
+    """SRC that does all but sleep, and counts batches."""
+
+    batches = 0
 
     def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        self.batches += training.iterations or 0
         return SleepReport("awake", "only watched", list(head.names), list(head.sizes))
 
 
@@ -158,6 +175,7 @@ def make_table(turns: Sequence[Turn]) -> Table:
         "plain Avalanche: training": "alone",
         "with the plugin, no sleep": "watched",
         "with the plugin, training and sleep": "plain",
+        "laboratory, in memory: training": "in_memory",
         "laboratory: training and sleep": "training_and_sleep",
         "the same, measured": "measured",
         "the same, as a suite": "suite",

@@ -16,17 +16,20 @@ EVEN = {**TINY, "stream": {"dataset": "digits", "n_experiences": 5}}
 
 
 def test_overheads_are_fractions_of_the_same_turn() -> None:
-    turn = Turn(alone=8.0, watched=9.0, plain=10.0, training_and_sleep=6.0, measured=8.0, suite=8.2)
+    turn = Turn(
+        alone=8.0, watched=9.0, plain=12.0, in_memory=5.0, training_and_sleep=6.0, measured=8.0, suite=8.2, batches=1000
+    )
     assert turn.own == pytest.approx(0.025)
-    assert turn.over_plain == pytest.approx(-0.18)
+    assert turn.over_plain == pytest.approx(8.2 / 12 - 1)
     assert turn.watching == pytest.approx(0.125)
+    assert [round(turn.us(clock)) for clock in ("training", "watching", "nights")] == [5000, 1000, 3000]
 
 
 def test_the_table_has_medians_of_ratios() -> None:
-    turns = [Turn(*(5 * [scale]), last) for scale, last in ((1.0, 3.0), (10.0, 20.0), (100.0, 150.0))]
+    turns = [Turn(*(6 * [scale]), last) for scale, last in ((1.0, 3.0), (10.0, 20.0), (100.0, 150.0))]
     table = make_table(turns)
     assert list(table.columns[1].cells)[-1] == "20.00"
-    assert list(table.columns[2].cells) == ["1.00", "1.00", "1.00", "1.00", "1.00", "2.00"]
+    assert list(table.columns[2].cells) == ["1.00", "1.00", "1.00", "1.00", "1.00", "1.00", "2.00"]
 
 
 @pytest.mark.parametrize(
@@ -51,5 +54,7 @@ def test_all_clocks_run_and_the_suite_adds_little() -> None:
     assert 0 < turn.training_and_sleep < turn.measured
     assert turn.alone > 0
     assert turn.watched > 0
+    assert turn.in_memory > 0
+    assert turn.batches > 100
     assert turn.plain > 0
     assert turn.own < 0.5  # a bound for a busy machine; `python -m benchmarks overhead` gives the number
