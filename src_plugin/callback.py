@@ -15,7 +15,7 @@ from src_plugin.files.night import NightOfCopies
 from src_plugin.files.results import Results, averages_of, tensors_of
 from src_plugin.head.state import Head
 from src_plugin.ranks import check_ranks, of_all_ranks, of_this_rank, sleep_once
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, Status
 from src_plugin.sleeper import Seed, Sleeper
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head
@@ -52,7 +52,7 @@ if not TYPE_CHECKING:
 
 def log_sleep(trainer: Trainer, report: SleepReport) -> None:
     """Tell loggers, `trainer.callback_metrics` and the progress bar what a sleep did: `self.log` is over by then."""
-    values = {"slept": float(report.decision == "slept"), "depth": float(report.strength), "seconds": report.seconds}
+    values = {"slept": float(report.status is Status.SLEPT), "depth": float(report.strength), "seconds": report.seconds}
     metrics = {f"sleep/{name}": value for name, value in values.items()}
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=trainer.global_step)
@@ -151,6 +151,10 @@ class SRCCallback(Callback):
     def reports(self) -> list[SleepReport]:
         """One report per `fit`, in order."""
         return self._sleeper.reports
+
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
 
     @property
     def _waking(self) -> Waking:

@@ -70,8 +70,8 @@ class SRC:
         ...         loss = nn.functional.cross_entropy(model(torch.rand(2, 4)), torch.tensor(classes))
         ...         loss.backward()
         ...         sgd.step()
-        >>> len(src.reports)
-        2
+        >>> len(src.reports), src.summary()[:8]
+        (2, '2 nights')
     """
 
     def __init__(
@@ -103,6 +103,10 @@ class SRC:
     def report(self) -> SleepReport | None:
         """What was done after the last task; None before the first has ended."""
         return self.reports[-1] if self.reports else None
+
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
 
     @contextmanager
     def task(self, classes: Sequence[int] | None = None) -> Iterator[None]:

@@ -165,6 +165,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """One `SleepReport` per sleep, in order."""
         return self._sleeper.reports
 
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
+
     @property
     def _waking(self) -> Waking:
         return self._sleeper.waking

@@ -21,7 +21,7 @@ from src_plugin.head.state import Head
 from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, summarise
 from src_plugin.waking.boundary import stay_awake, sum_up
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head, restore, snapshot
@@ -125,6 +125,10 @@ class Sleeper:
     def pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
         """Put a head to sleep after a training."""
         return sleep_head(head, training, self.config, self.generator)
+
+    def summary(self) -> str:
+        """Return what the nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return summarise(self.reports)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is known, as plain numbers and tensors; see `src_plugin.waking.snapshot`."""

@@ -17,7 +17,7 @@ from src_plugin.files.checkpoint import rewrite
 from src_plugin.files.night import NightOfCopies
 from src_plugin.head.state import Head
 from src_plugin.loop import SRC
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, Status, summarise
 from src_plugin.sleeper import Seed
 from src_plugin.waking.summary import TrainingSummary
 
@@ -67,6 +67,10 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """One report per `train`, in order."""
         return [] if self._src is None else self._src.reports
 
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return summarise(self.reports)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Begin to watch the model; go on with what a checkpoint has, if training does."""
         if args.world_size > 1 or getattr(args, "deepspeed", None) or getattr(args, "fsdp", None):
@@ -115,7 +119,7 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         report = src.reports[-1]
         state.log_history.append(
             {
-                "sleep/slept": float(report.decision == "slept"),
+                "sleep/slept": float(report.status is Status.SLEPT),
                 "sleep/depth": float(report.strength),
                 "sleep/seconds": report.seconds,
                 "step": state.global_step,
