@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
@@ -19,6 +20,7 @@ from src_plugin.head.state import Head
 from src_plugin.loop import SRC
 from src_plugin.report import SleepReport, Status, summarise
 from src_plugin.sleeper import Seed
+from src_plugin.waking.known import Known, Seen
 from src_plugin.waking.summary import TrainingSummary
 
 STATE = "src_plugin.pt"
@@ -40,6 +42,8 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         config: A `SleepConfig` or the name of a preset; None is `auto`.
         head: Name(s) of the head's layers; None finds them.
         seed: Seed of the sleep's noise, or a generator.
+        seen: Classes that the model knows already, or {class: number of its images}; None: it knows none.
+        mean_input: Mean of what reached the head over them, shape (n_0,); None where it is not known.
 
     Raises:
         ConfigError: Several processes train, or another model than before.
@@ -56,8 +60,12 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         *,
         head: str | Sequence[str] | None = None,
         seed: Seed = 0,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
     ) -> None:
+        Known.of(seen, mean_input)  # or a bad value is told of when training begins
         self._settings: dict[str, Any] = {"config": config, "head": head, "seed": seed}
+        self._settings |= {"seen": seen, "mean_input": mean_input}
         self._src: SRC | None = None
         self._task: AbstractContextManager[None] | None = None
         self._copies: NightOfCopies | None = None
@@ -100,7 +108,7 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Save what is known beside the weights, for training that goes on from there."""
         folder = _folder(args, state.global_step)
         if self._src is not None and folder.is_dir():
-            torch.save(self._src._sleeper.state_dict(), folder / STATE)
+            torch.save(self._src.state_dict(), folder / STATE)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Sleep, and put checkpoints to sleep."""

@@ -165,7 +165,7 @@ class ClassLedger:
         away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
         is new, nothing is to be balanced.
         """
-        returned, counts = self._returned(), self._counts_now()
+        returned, counts = self._returned(), self.counts_now()
         new, old = (self.shown, self.seen - self.shown) if returned else (self.new, self.seen)
         return Classes(
             new=tuple(sorted(new)) if self.has_classes else None,
@@ -179,7 +179,7 @@ class ClassLedger:
         back, away = self.seen & self.shown, self.seen - self.shown
         return bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
 
-    def _counts_now(self) -> dict[int, int]:
+    def counts_now(self) -> dict[int, int]:
         """Return the images of each class so far, those of this experience's fullest epoch included."""
         learnt = self.shown if self._returned() else self.new
         now = self._most | self._epoch
@@ -188,7 +188,7 @@ class ClassLedger:
     def close(self, *, slept: bool) -> None:
         """End the experience; False defers the sleep, and the list of new classes waits for the next one."""
         self._rehearsed = []
-        self.counts = self._counts_now()
+        self.counts = self.counts_now()
         self._epoch, self._most = Counter(), Counter()
         if slept:
             self.seen |= self.new

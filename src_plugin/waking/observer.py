@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src_plugin.errors import HeadNotFoundError, StimulusError
+from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
 from src_plugin.head.find import check_model, check_scores, layers_above, named_head, parts_below, traced_head
 from src_plugin.head.norms import Moments, WithNorm
 from src_plugin.head.outputs import Path, at
@@ -27,6 +27,7 @@ from src_plugin.waking.class_means import ClassMeans
 from src_plugin.waking.classes import ClassLedger, why_no_classes
 from src_plugin.waking.doubts import doubts
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
+from src_plugin.waking.known import Known
 from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
 from src_plugin.waking.summary import TrainingSummary
@@ -68,6 +69,7 @@ class Waking:
         needs_rates: Refuse inputs of the head that are negative on average: they could not spike.
         holds: Keep batch norm below the head in eval mode if all is frozen there; False touches no mode.
         class_means: Keep the mean input of each class, too.
+        known: What the model knew before.
 
     Attributes:
         head: The head of this experience, once it was found.
@@ -82,6 +84,7 @@ class Waking:
         needs_rates: bool = False,
         holds: bool = True,
         class_means: bool = False,
+        known: Known | None = None,
     ) -> None:
         self.head_names = head
         self.needs_classes = needs_classes
@@ -96,6 +99,11 @@ class Waking:
         self._total: NDArray[np.float64] | None = None
         self._count = 0
         self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
+        self._known: Known | None = known  # until an experience has a mean that this one's counts beside
+        if known is not None:
+            self._ledger.seen, self._ledger.counts = set(known.counts), dict(known.counts)
+            if known.mean is not None and bool((known.mean < 0).any()):
+                self._least = np.minimum(known.mean, 0.0)  # it is not above the mean
         self._iterations = 0  # since the last sleep
         self._norms: dict[str, Moments] = {}  # of batch norm in the head, by its name
         self._class_means = ClassMeans() if class_means else None
@@ -289,8 +297,10 @@ class Waking:
     def _begin(self, model: nn.Module, mean: Tensor, outputs: Any, targets: Any, *, is_told: bool) -> None:
         """Look at the first batch of an experience, by its mean too, shape (n_0,); copy the weights before it."""
         assert self.head is not None
-        if self._total is not None:
-            self._check_same_inputs(len(mean), len(self._total))
+        earlier = self._total if self._known is None else self._known.mean
+        if earlier is not None:
+            self._check_same_inputs(len(mean), len(earlier))
+        self._check_known()
         try:
             check_mean_input(mean.cpu().double().numpy(), n_inputs=self._sizes[0], as_rates=self.needs_rates)
         except StimulusError as error:
@@ -301,6 +311,19 @@ class Waking:
             self.before, self._before_names = self.head.read(), self.head.names
         if self._below is None:
             self._below = checksums(model, apart_from=(*self.head.modules, *self._above))
+
+    def _check_known(self) -> None:
+        """Refuse classes that are said to be known and have no output.
+
+        Raises:
+            ConfigError: There are some.
+        """
+        missing = [] if self._known is None else [c for c in self._known.counts if c >= self._sizes[-1]]
+        if missing:
+            raise ConfigError(
+                f"seen has classes {missing}, and the head {list(self._names)} has {self._sizes[-1]} outputs: give the "
+                "class numbers that the model was trained on, counted from 0"
+            )
 
     def _put_aside(self, x: Tensor, outputs: Any, targets: Any) -> None:
         """Keep a batch until there are enough to be looked at together."""
@@ -393,6 +416,10 @@ class Waking:
 
     def _sums(self) -> tuple[NDArray[np.float64], int]:
         now = None if self._sum is None else self._sum.cpu().double().numpy()
+        if self._known is not None and self._known.mean is not None and now is not None:
+            new = {c: n for c, n in self.ledger.counts_now().items() if c not in self._known.counts}
+            count = max(1, round(self._known.weight(new) * self._n))
+            return self._known.mean * count + now, count + self._n
         if self._total is None or now is None:
             total = self._total if now is None else now
             return (np.zeros(0) if total is None else total), self._count + self._n
@@ -483,6 +510,7 @@ class Waking:
         is_in_doubt = bool(self.doubts())
         if not is_in_doubt:
             self._total, self._count = self._sums()
+            self._known = self._known if self._total is None else None
             self._least = self.lowest()
         if self._class_means is not None:
             self._class_means.close(is_in_doubt=is_in_doubt)
@@ -509,9 +537,10 @@ class Waking:
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept between experiences, as plain numbers and arrays."""
         return {
-            "total": None if self._total is None else torch.from_numpy(self._total),
+            "total": _tensor(self._total),
             "count": self._count,
-            "least": None if self._least is None else torch.from_numpy(self._least),
+            "least": _tensor(self._least),
+            "known": None if self._known is None else [self._known.counts, _tensor(self._known.mean)],
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
@@ -524,6 +553,8 @@ class Waking:
         self._total = None if state["total"] is None else state["total"].numpy()
         self._count = int(state["count"])
         self._least = None if state.get("least") is None else state["least"].numpy()
+        counts, mean = state.get("known") or (None, None)
+        self._known = None if counts is None else Known(counts, None if mean is None else mean.numpy())
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
@@ -534,12 +565,17 @@ class Waking:
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
-        mean = sum(part.nbytes for part in (self._total, self._least) if part is not None)
+        known = None if self._known is None else self._known.mean
+        mean = sum(part.nbytes for part in (self._total, self._least, known) if part is not None)
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         norms = sum(moments.nbytes for moments in self._norms.values())
         class_means = 0 if self._class_means is None else self._class_means.nbytes
         return mean + before + norms + class_means + 8 * (1 + classes + len(self._buffers or ()))
+
+
+def _tensor(values: NDArray[np.float64] | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 def task_heads_message(model: nn.Module) -> str:
