@@ -17,4 +17,4 @@ for plugins in ([], [SRCPlugin()]):
     strategy = Naive(model=model, optimizer=adam, train_mb_size=16, train_epochs=5, plugins=plugins, evaluator=None)
     strategy.train(nc_benchmark(train, test, n_experiences=5, task_labels=False, seed=0).train_stream)
     accuracy = (model.eval()(images[1347:]).argmax(1) == labels[1347:]).float().mean()
-    print(f"{'with sleep' if plugins else 'without':>10}: {accuracy:.1%} of ten digits, learnt two at a time")
+    print(f"{accuracy:.1%} of ten digits, learnt two at a time", *(src.summary() for src in plugins), sep="; ")

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
@@ -16,8 +17,9 @@ from src_plugin.files.night import NightOfCopies
 from src_plugin.files.results import Results, tensors_of
 from src_plugin.head.state import Head
 from src_plugin.ranks import check_ranks, of_all_ranks, of_this_rank, sleep_once
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, Status
 from src_plugin.sleeper import Seed, Sleeper
+from src_plugin.waking.known import Seen
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head
 from src_plugin.waking.summary import TrainingSummary
@@ -53,7 +55,7 @@ if not TYPE_CHECKING:
 
 def log_sleep(trainer: Trainer, report: SleepReport) -> None:
     """Tell loggers, `trainer.callback_metrics` and the progress bar what a sleep did: `self.log` is over by then."""
-    values = {"slept": float(report.decision == "slept"), "depth": float(report.strength), "seconds": report.seconds}
+    values = {"slept": float(report.status is Status.SLEPT), "depth": float(report.strength), "seconds": report.seconds}
     metrics = {f"sleep/{name}": value for name, value in values.items()}
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=trainer.global_step)
@@ -116,6 +118,8 @@ class SRCCallback(Callback):
         head: Name(s) of the head's layers within that model; None finds them.
         targets: Gives the class numbers of a batch, shape (n,); by default its second element.
         seed: Seed of the sleep's noise, or a generator.
+        seen: Classes that the model knows already, or {class: number of its images}; None: it knows none.
+        mean_input: Mean of what reached the head over them, shape (n_0,); None where it is not known.
 
     Raises:
         SRCError: As `SRCPlugin`, in the first training batch or when the sleep would begin.
@@ -132,11 +136,13 @@ class SRCCallback(Callback):
         head: str | Sequence[str] | None = None,
         targets: Callable[[Any], Tensor] = second_of_batch,
         seed: Seed = 0,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.targets = targets
-        self._sleeper = Sleeper(config, speaker="SRCCallback", head=head, seed=seed)
+        self._sleeper = Sleeper(config, speaker="SRCCallback", head=head, seed=seed, seen=seen, mean_input=mean_input)
         self._copies: NightOfCopies | None = None  # the last night, until the fit ends
         self._saw_forward = False
         self._stage = "fit"  # what the Trainer is doing, in its own word
@@ -152,6 +158,10 @@ class SRCCallback(Callback):
     def reports(self) -> list[SleepReport]:
         """One report per `fit`, in order."""
         return self._sleeper.reports
+
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
 
     @property
     def _waking(self) -> Waking:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import logging
 import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
@@ -23,6 +25,7 @@ from src_plugin.head.state import Head
 from src_plugin.head.watch import Pass
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
+from src_plugin.waking.known import Seen
 from src_plugin.waking.summary import TrainingSummary
 from src_plugin.waking.targets import Node, on_backward, targets_of
 
@@ -50,6 +53,8 @@ class SRC:
         config: A `SleepConfig`, or the name of a preset; None is `auto`, which needs no numbers.
         head: Dotted name of the head (a layer or a container), or a list of names, input side first; None finds it.
         seed: Seed of the sleep's noise, or a NumPy or torch generator.
+        seen: Classes that the model knows already, or {class: number of its images}; None: it knows none.
+        mean_input: Mean of what reached the head over them, shape (n_0,); None where it is not known.
 
     Raises:
         ConfigError: A setting that cannot be meant; in training: targets that are no class numbers or have no output.
@@ -70,8 +75,8 @@ class SRC:
         ...         loss = nn.functional.cross_entropy(model(torch.rand(2, 4)), torch.tensor(classes))
         ...         loss.backward()
         ...         sgd.step()
-        >>> len(src.reports)
-        2
+        >>> len(src.reports), src.summary()[:8]
+        (2, '2 nights')
     """
 
     def __init__(
@@ -81,11 +86,13 @@ class SRC:
         *,
         head: str | Sequence[str] | None = None,
         seed: Seed = 0,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ConfigError(f"SRC({type(model).__name__}): the first argument is the model, a torch.nn.Module")
         self.model = model
-        self._sleeper = Sleeper(config, speaker="SRC", head=head, seed=seed)
+        self._sleeper = Sleeper(config, speaker="SRC", head=head, seed=seed, seen=seen, mean_input=mean_input)
         self._task: _Task | None = None
         self._night: Callable[[Head, TrainingSummary], SleepReport] | None = None  # for adapters: passes the night
 
@@ -103,6 +110,10 @@ class SRC:
     def report(self) -> SleepReport | None:
         """What was done after the last task; None before the first has ended."""
         return self.reports[-1] if self.reports else None
+
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
 
     @contextmanager
     def task(self, classes: Sequence[int] | None = None) -> Iterator[None]:
@@ -129,6 +140,28 @@ class SRC:
             waking.release()
             waking.let_go()
         task.end(self._night)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is known, as plain numbers and tensors; `torch.load(..., weights_only=True)` reads it.
+
+        With the weights of the model and the state of the optimizer, another process goes on to the same bits.
+        """
+        return self._sleeper.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Args:
+            state: What it returned.
+
+        Raises:
+            ConfigError: It is of another config, or a task is not over.
+            HeadNotFoundError: It is of another head.
+        """
+        if self._task is not None:
+            raise ConfigError("src.load_state_dict(): a task is not over yet; load before its `with` block")
+        device = next((p.device for p in self.model.parameters()), "cpu")
+        self._sleeper.load_state_dict(state, device, self.model)
 
     def begin_epoch(self) -> None:
         """Say that an epoch begins, within a task.

@@ -7,7 +7,7 @@ The plugin decides when, and finds its place among the other plugins; `waking` c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from avalanche.models.utils import is_multi_task_module
 from avalanche.training import JointTraining
 from avalanche.training.plugins import CWRStarPlugin, GDumbPlugin, SynapticIntelligencePlugin
 from avalanche.training.utils import trigger_plugins
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig
@@ -28,8 +29,9 @@ from src_plugin.files.averages import averages_of, with_averages
 from src_plugin.head.state import Head
 from src_plugin.head.watch import head_inputs
 from src_plugin.report import SleepReport
-from src_plugin.sleeper import Seed, Sleeper
+from src_plugin.sleeper import Seed, Sleeper, check_same_layers
 from src_plugin.waking.exemplars import exemplars_of, n_generated, recall_of
+from src_plugin.waking.known import Seen
 from src_plugin.waking.observer import ONE_HEAD_PER_TASK, Waking, task_heads_message
 from src_plugin.waking.summary import TrainingSummary
 
@@ -109,6 +111,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         reference: `reference(strategy) -> Tensor` gives inputs of the model, shape (n, ...), from which mean input and
             data-based gains are taken instead of the running mean. For replications: it lets the sleep see data that a
             continual learner would not have, so it is not part of the method.
+        seen: Classes that the model knows already, or {class: number of its images}; None: it knows none.
+        mean_input: Mean of what reached the head over them, shape (n_0,); None where it is not known.
 
     Raises:
         ConfigError: A setting that cannot be meant, or targets that are not class numbers or have no output (with
@@ -141,6 +145,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         last_only: bool = False,
         schedule: Callable[[Any], bool] | None = None,
         reference: Callable[[Any], Tensor] | None = None,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("every", every), ("first", every if first is None else first)):
@@ -151,7 +157,15 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         self.last_only = last_only
         self.schedule = schedule
         self.reference = reference
-        self._sleeper = Sleeper(config, speaker="SRCPlugin", head=head, seed=seed, holds=reference is None)
+        self._sleeper = Sleeper(
+            config,
+            speaker="SRCPlugin",
+            head=head,
+            seed=seed,
+            seen=seen,
+            mean_input=mean_input,
+            holds=reference is None,
+        )
         self._experiences = 0
         self._sub_experiences = 0
         self._real = 0  # samples in the batch, without generated ones
@@ -169,6 +183,10 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
         """One `SleepReport` per sleep, in order."""
         return self._sleeper.reports
 
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return self._sleeper.summary()
+
     @property
     def _waking(self) -> Waking:
         return self._sleeper.waking
@@ -176,6 +194,27 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     @property
     def _warn(self) -> Warner:
         return self._sleeper.warn
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is known, as plain numbers and tensors; `torch.load(..., weights_only=True)` reads it."""
+        return self._sleeper.state_dict() | {"experiences": [self._experiences, self._sub_experiences]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`; the model is looked at when training begins.
+
+        Args:
+            state: What it returned.
+
+        Raises:
+            ConfigError: It is of another config, or this plugin has experiences behind it.
+            HeadNotFoundError: It is of another head than the one that is named.
+        """
+        if self._run is not None and self._experiences:
+            raise ConfigError(
+                f"this SRCPlugin has {self._experiences} experiences behind it: load a state into a new SRCPlugin()"
+            )
+        self._sleeper.load_state_dict(state)
+        self._experiences, self._sub_experiences = state["experiences"]
 
     # -- waking: watch training forward passes ------------------------------------------------------------------
 
@@ -196,6 +235,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
 
         Raises:
             ConfigError: The plugin has learnt of experiences in another run.
+            HeadNotFoundError: It goes on from a state of another head.
         """
         now = (strategy, strategy.model)
         is_other = self._run is not None and all(
@@ -206,6 +246,8 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
                 f"this SRCPlugin has {self._experiences} experiences of another model behind it, whose mean input and "
                 "classes it would go on with. Make a new SRCPlugin() for every run"
             )
+        if self._run is None and not self._has_task_heads(strategy.model):  # a state may be of another head
+            check_same_layers([r.to_dict() for r in self.reports], self._waking.head_names, strategy.model)
         self._run = (weakref.ref(strategy), weakref.ref(strategy.model))
 
     def __getstate__(self) -> dict[str, Any]:

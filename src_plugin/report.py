@@ -5,9 +5,20 @@ Everything is a plain number, text or list, so that JSON can hold it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import Any
+
+
+class Status(StrEnum):
+    """What became of a head in one night, by the first stage that changed it."""
+
+    SLEPT = "slept"  # a sleep changed weights, and settling did not take all of it back
+    SETTLED = "settled"
+    LEVELLED = "levelled"
+    AWAKE = "awake"
 
 
 @dataclass(frozen=True)
@@ -16,6 +27,10 @@ class _Stage:
 
     def _lines(self, report: SleepReport) -> Iterable[str]:
         return ()
+
+    def _has_moved(self) -> bool:
+        """Whether the stage changed weights."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,9 @@ class ClosedFormReport(_Stage):
     strength: float = 0.0
     fractions: list[float] = field(default_factory=list)
     answers: list[float] = field(default_factory=list)
+
+    def _has_moved(self) -> bool:
+        return any(self.fractions)
 
     def _lines(self, _: SleepReport) -> Iterable[str]:
         parts = ", ".join(f"{fraction:.0%}" for fraction in self.fractions)
@@ -74,6 +92,9 @@ class SimulationReport(_Stage):
     depressions: list[int] = field(default_factory=list)
     kept_fraction: float | None = None
 
+    def _has_moved(self) -> bool:
+        return any(self.potentiations) or any(self.depressions)
+
     def _lines(self, _: SleepReport) -> Iterable[str]:
         rates = ", ".join(f"{100 * rate:.2g} %" for rate in self.rates[1:])
         yield f"  sleep   simulated: {self.steps} steps, depth {self.strength:.2g}; units fire in {rates} of them"
@@ -111,6 +132,9 @@ class SettleReport(_Stage):
     share_settled: float | None = None
     settled_at: float | None = None
     settled_towards: str | None = None
+
+    def _has_moved(self) -> bool:
+        return self.settled_at != 1.0
 
     def _lines(self, report: SleepReport) -> Iterable[str]:
         start = "the weights before" if self.settled_towards == "before" else "the trained weights"
@@ -225,7 +249,7 @@ class SleepReport:
     done.
 
     Attributes:
-        decision: "slept", or "awake" if a gate or zero steps left the head as it was.
+        decision: "slept", or "awake" if a gate or zero steps left the head as it was; `status` says what changed it.
         reason: Why.
         layers: Names of the head's layers.
         sizes: Units per layer, the inputs first, (L+1).
@@ -261,6 +285,24 @@ class SleepReport:
     backbone_trained: bool = False
     seconds: float = 0.0
 
+    @property
+    def status(self) -> Status:
+        """What became of the head.
+
+        Example:
+            >>> report = SleepReport("slept", "outputs are levelled only", [], [], level=LevelReport([1.2], [0.1], 0.5))
+            >>> report.status
+            <Status.LEVELLED: 'levelled'>
+        """
+        if self.decision != "slept":
+            return Status.AWAKE
+        is_back = self.settle is not None and self.settle.settled_at == 0.0
+        if self.sleep is not None and self.sleep._has_moved() and not is_back:
+            return Status.SLEPT
+        if self.settle is not None and self.settle._has_moved():
+            return Status.SETTLED
+        return Status.AWAKE if self.level is None and self.refit is None else Status.LEVELLED
+
     def __getattr__(self, name: str) -> Any:
         """Return what a stage reports under a name."""
         if name in _TOLD:
@@ -269,7 +311,7 @@ class SleepReport:
 
     def __str__(self) -> str:
         """Return the stages of the sleep, a line each."""
-        lines = [f"{self.decision}: {self.reason} ({self.seconds:.2f} s)"]
+        lines = [f"{self.status}: {self.reason} ({self.seconds:.2f} s)"]
         if self.layers:
             names, sizes = ", ".join(self.layers) or "the module itself", "-".join(map(str, self.sizes))
             lines.append(f"  head    {names} ({sizes})")
@@ -298,6 +340,20 @@ class SleepReport:
             stage = kind(**{f.name: told[f.name] for f in fields(kind) if f.name in told})
             own[slot] = None if stage == kind() else stage
         return cls(**own)
+
+
+def summarise(reports: Sequence[SleepReport]) -> str:
+    """Return how many nights there were, and what they did.
+
+    Example:
+        >>> awake = SleepReport("awake", "no class is new", [], [])
+        >>> levelled = SleepReport("slept", "", [], [], level=LevelReport([1.2], [0.1], 0.5))
+        >>> summarise([levelled, awake, levelled])
+        '3 nights: 2 levelled, 1 awake'
+    """
+    n = Counter(report.status for report in reports)
+    told = ", ".join(f"{n[status]} {status}" for status in Status if n[status])
+    return f"{len(reports)} night{'' if len(reports) == 1 else 's'}" + (f": {told}" if told else "")
 
 
 _STAGES = ("sleep", "balance", "settle", "level", "refit", "judge")

@@ -12,23 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from src_plugin.config import SleepConfig, as_config
-from src_plugin.errors import ConfigError, Warner
+from src_plugin.errors import ConfigError, HeadNotFoundError, Warner
 from src_plugin.head.find import renewed
 from src_plugin.head.state import Head
 from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, summarise
 from src_plugin.waking.boundary import stay_awake, sum_up
+from src_plugin.waking.known import Known, Seen
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head, restore, snapshot
 from src_plugin.waking.summary import TrainingSummary
 
 Seed = int | np.random.Generator | torch.Generator | None
-Seen = Sequence[int] | Mapping[int, int] | None
 
 
 class Sleeper:
@@ -39,6 +40,8 @@ class Sleeper:
         speaker: Who uses it, for messages: "SRC", "SRCPlugin" or "SRCCallback".
         head: Name(s) of the head's layers; None finds them.
         seed: Seed of the sleep's noise, or a generator.
+        seen: Classes that the model knows already, or the number of images of each.
+        mean_input: Mean input of the head over them, shape (n_0,); None where it is not known.
         holds: Keep batch norm below the head in eval mode if all is frozen there; never with a config that is off.
 
     Attributes:
@@ -59,9 +62,12 @@ class Sleeper:
         speaker: str,
         head: str | Sequence[str] | None = None,
         seed: Seed = 0,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
         holds: bool = True,
     ) -> None:
         self.config = as_config(config)
+        known = Known.of(seen, mean_input, as_rates=self.config.needs_rates)
         self.generator = as_generator(seed)
         self.reports: list[SleepReport] = []
         self.warn = Warner(speaker)
@@ -72,6 +78,7 @@ class Sleeper:
             needs_rates=self.config.needs_rates,
             holds=holds and not self.config.is_off,
             class_means=self.config.refits,
+            known=known if known.counts else None,
         )
 
     def sleep(
@@ -126,6 +133,10 @@ class Sleeper:
         """Put a head to sleep after a training."""
         return sleep_head(head, training, self.config, self.generator)
 
+    def summary(self) -> str:
+        """Return what the nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return summarise(self.reports)
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that is known, as plain numbers and tensors; see `src_plugin.waking.snapshot`."""
         return {
@@ -135,18 +146,22 @@ class Sleeper:
             "config": self.config.to_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], device: torch.device | str = "cpu", model: nn.Module | None = None
+    ) -> None:
         """Go on from `state_dict`.
 
         Args:
             state: What it returned.
             device: Where the head is going to be.
+            model: The model, where it is known by now.
 
         Raises:
             ConfigError: It is of another config.
-            HeadNotFoundError: It is of the middle of an experience with another head than the one that is named now.
+            HeadNotFoundError: It is of another head than the one that is named now, or that the model has.
         """
         check_same_config(self.config, state["config"])
+        check_same_layers(state["reports"], self.waking.head_names, model)
         restore(self.waking, state["waking"], device)
         check_same_head(self.waking)
         self.reports[:] = [SleepReport.from_dict(told) for told in state["reports"]]
@@ -171,4 +186,40 @@ def check_same_config(config: SleepConfig, saved: Mapping[str, Any]) -> None:
         told = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in differ)
         raise ConfigError(
             f"this state is of another config: {told}. Go on with the same one, or load the weights of the model alone"
+        )
+
+
+def check_same_layers(
+    reports: Sequence[Mapping[str, Any]], named: str | Sequence[str] | None, model: nn.Module | None
+) -> None:
+    """Refuse to go on from a state of another head.
+
+    Args:
+        reports: Of the nights so far, as `SleepReport.to_dict` gives them.
+        named: Name(s) of the head now; None finds it.
+        model: The model; None where it is not known yet.
+
+    Raises:
+        HeadNotFoundError: The layers of the last night are not those that are named, or the model has none such.
+    """
+    last = next((report for report in reversed(reports) if report["layers"]), None)
+    if last is None:
+        return
+    layers, sizes = list(last["layers"]), list(last["sizes"])
+    began = f"this state is of the head {', '.join(layers)} ({'-'.join(map(str, sizes))})"
+    names = (named,) if isinstance(named, str) else tuple(named or ())
+    if names and not all(any(f"{layer}.".startswith(f"{name}.") for name in names) for layer in layers):
+        raise HeadNotFoundError(
+            f"{began}, and head={named!r} is named now: name the same one, head={layers}, or make a new object"
+        )
+    if model is None:
+        return
+    modules = dict(getattr(model, "_orig_mod", model).named_modules())
+    missing = [layer for layer in layers if not hasattr(modules.get(layer), "weight")]
+    n_inputs = None if missing else getattr(modules[layers[0]], "in_features", sizes[0])
+    if missing or n_inputs != sizes[0]:
+        why = f"no such layer {missing[0]!r}" if missing else f"{n_inputs} inputs at {layers[0]!r}"
+        raise HeadNotFoundError(
+            f"{began}, and {type(model).__name__} has {why}: load it beside the weights of the model that it was saved "
+            "with"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
@@ -17,8 +18,9 @@ from src_plugin.files.checkpoint import rewrite
 from src_plugin.files.night import NightOfCopies
 from src_plugin.head.state import Head
 from src_plugin.loop import SRC
-from src_plugin.report import SleepReport
+from src_plugin.report import SleepReport, Status, summarise
 from src_plugin.sleeper import Seed
+from src_plugin.waking.known import Known, Seen
 from src_plugin.waking.summary import TrainingSummary
 
 STATE = "src_plugin.pt"
@@ -40,6 +42,8 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         config: A `SleepConfig` or the name of a preset; None is `auto`.
         head: Name(s) of the head's layers; None finds them.
         seed: Seed of the sleep's noise, or a generator.
+        seen: Classes that the model knows already, or {class: number of its images}; None: it knows none.
+        mean_input: Mean of what reached the head over them, shape (n_0,); None where it is not known.
 
     Raises:
         ConfigError: Several processes train, or another model than before.
@@ -56,8 +60,12 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         *,
         head: str | Sequence[str] | None = None,
         seed: Seed = 0,
+        seen: Seen = None,
+        mean_input: ArrayLike | Tensor | None = None,
     ) -> None:
+        Known.of(seen, mean_input)  # or a bad value is told of when training begins
         self._settings: dict[str, Any] = {"config": config, "head": head, "seed": seed}
+        self._settings |= {"seen": seen, "mean_input": mean_input}
         self._src: SRC | None = None
         self._task: AbstractContextManager[None] | None = None
         self._copies: NightOfCopies | None = None
@@ -66,6 +74,10 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     def reports(self) -> list[SleepReport]:
         """One report per `train`, in order."""
         return [] if self._src is None else self._src.reports
+
+    def summary(self) -> str:
+        """Return what all nights so far did, e.g. "5 nights: 1 slept, 4 levelled"."""
+        return summarise(self.reports)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Begin to watch the model; go on with what a checkpoint has, if training does."""
@@ -96,7 +108,7 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         """Save what is known beside the weights, for training that goes on from there."""
         folder = _folder(args, state.global_step)
         if self._src is not None and folder.is_dir():
-            torch.save(self._src._sleeper.state_dict(), folder / STATE)
+            torch.save(self._src.state_dict(), folder / STATE)
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
         """Sleep, and put checkpoints to sleep."""
@@ -115,7 +127,7 @@ class SRCTrainerCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         report = src.reports[-1]
         state.log_history.append(
             {
-                "sleep/slept": float(report.decision == "slept"),
+                "sleep/slept": float(report.status is Status.SLEPT),
                 "sleep/depth": float(report.strength),
                 "sleep/seconds": report.seconds,
                 "step": state.global_step,

@@ -227,6 +227,7 @@ def test_loggers_metrics_and_the_progress_bar_tell_what_a_sleep_did(tmp_path, ca
     (report,) = callback.reports
     with open(tmp_path / "lightning_logs" / "version_0" / "metrics.csv", newline="") as file:
         row = list(csv.DictReader(file))[-1]
+    assert callback.summary() == "1 night: 1 slept"
     assert float(row["sleep/slept"]) == trainer.callback_metrics["sleep/slept"] == 1.0
     assert float(row["sleep/depth"]) == pytest.approx(report.strength)
     assert float(row["sleep/seconds"]) == pytest.approx(report.seconds)

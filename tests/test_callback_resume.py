@@ -80,7 +80,7 @@ def test_a_slept_file_goes_on_with_the_next_task_as_the_network_in_memory_does(t
     network, callback = begin(Whole)
     each = ModelCheckpoint(tmp_path)
     fit(network, callback, each, classes=(2, 3))
-    assert callback.state_dict()["waking"]["now"]["recent"]["_inputs"] == []  # no input is kept
+    assert callback.state_dict()["waking"]["now"]["recent"]["inputs"] == []  # no input is kept
     other, fresh = Whole(), SRCCallback(SLEEPS)
     fit(other, fresh, ckpt_path=each.best_model_path, max_epochs=4, classes=(0, 1), enable_checkpointing=False)
     assert len(fresh.reports) == 3
@@ -104,7 +104,7 @@ def test_another_head_is_refused_by_its_name(tmp_path):
     network, callback = begin(Whole)
     fit(network, callback, ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1), classes=(2, 3))
     named = SRCCallback(SLEEPS, head="net.2")
-    with pytest.raises(HeadNotFoundError, match=r"began with the head net.0, net.2, and goes on with net.2: name the"):
+    with pytest.raises(HeadNotFoundError, match=r"of the head net.0, net.2 .*head='net.2' is named now: name the"):
         fit(Whole(), named, ckpt_path=files_of(tmp_path)[2], enable_checkpointing=False)
 
 

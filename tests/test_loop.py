@@ -41,6 +41,7 @@ def test_four_lines_keep_what_plain_training_forgets():
     assert accuracy(model) > 0.6
     assert [report.reason.split(":")[0] for report in src.reports][:1] == ["first sleep"]
     assert src.report is src.reports[-1]
+    assert src.summary() == "5 nights: 5 slept"
 
 
 class Recorder(nn.CrossEntropyLoss):
@@ -292,15 +293,16 @@ def test_the_example_of_the_docs_runs_and_keeps_what_it_says(capsys):
     page = (ROOT / "docs" / "using.md").read_text("utf-8")
     script = page.split("```python\n")[1].split("```")[0]
     exec(compile(script, "docs/using.md", "exec"), {})
-    percent, report = capsys.readouterr().out.split("\n", 1)
+    percent, summary, report = capsys.readouterr().out.split("\n", 2)
     assert 70 <= int(percent.split(" ")[0].rstrip("%")) <= 90
+    assert summary.startswith("5 nights: ")
     assert report.startswith("slept: the classes of this experience crowd out others")
     assert int(run_without_sleep(script).rstrip("%")) <= 25
 
 
 def run_without_sleep(script):
     printed = []
-    awake = script.replace("with src.task():", "if True:").replace("src.report", "''")
+    awake = script.replace("with src.task():", "if True:").replace("src.report", "''").replace("src.summary()", "''")
     exec(awake, {"print": lambda text, *_, **__: printed.append(text)})
     return printed[0].split(" ")[0]
 

@@ -32,6 +32,15 @@ def test_without_arguments_it_sleeps_by_auto():
     assert decisions(own(train(build(SRCPlugin(), train_epochs=5)))) == ["slept", "slept"]
 
 
+def test_nights_that_only_levelled_are_counted_as_such():
+    plugin = SRCPlugin(SleepConfig(sleep=None, settle=False))
+    train(build(plugin, train_epochs=5))
+    assert plugin.reports[-1].status == "levelled"
+    assert str(plugin.reports[-1]).startswith("levelled: ")
+    assert plugin.summary().startswith("2 nights: ")
+    assert "slept" not in plugin.summary()
+
+
 def test_a_preset_is_taken_by_name():
     assert SRCPlugin("paper/cub200").config == SleepConfig.preset("paper/cub200")
     with pytest.raises(ConfigError, match="did you mean 'paper/cub200'"):

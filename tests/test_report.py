@@ -16,7 +16,9 @@ from src_plugin.report import (
     SettleReport,
     SimulationReport,
     SleepReport,
+    Status,
     Verdict,
+    summarise,
 )
 
 AWAKE = SleepReport("awake", "zero steps", ["0", "2"], [12, 16, 4])
@@ -110,3 +112,42 @@ def test_a_name_that_reports_no_longer_have_is_left_out_and_a_new_one_need_not_b
     older = {**SLEPT.to_dict(), "may_fall": 0.1}
     del older["noise_strength"]
     assert SleepReport.from_dict(older) == SLEPT
+
+
+CLOSED, LEVEL = ClosedFormReport("closed_form", 1.0, fractions=[0.5]), LevelReport([1.2], [0.1], 0.5)
+SIMULATED = SimulationReport("simulated", steps=9, potentiations=[3], depressions=[0])
+STATUSES = {
+    "a sleep in closed form": (Status.SLEPT, {"sleep": CLOSED, "settle": SettleReport(0.5, 0.7, "before")}),
+    "a simulated sleep": (Status.SLEPT, {"sleep": SIMULATED, "level": LEVEL}),
+    "a sleep that took nothing": (
+        Status.SETTLED,
+        {"sleep": ClosedFormReport("closed_form", 1.0, fractions=[0.0]), "settle": SettleReport(0.5, 0.7, "before")},
+    ),
+    "a sleep in which no unit fired": (
+        Status.LEVELLED,
+        {"sleep": SimulationReport("simulated", steps=9), "level": LEVEL},
+    ),
+    "a sleep that settling took back": (Status.SETTLED, {"sleep": CLOSED, "settle": SettleReport(0.5, 0.0, "before")}),
+    "settling that stayed where it was": (
+        Status.LEVELLED,
+        {"settle": SettleReport(0.5, 1.0, "before"), "level": LEVEL},
+    ),
+    "levelling": (Status.LEVELLED, {"level": LEVEL}),
+    "a refit": (Status.LEVELLED, {"refit": RefitReport(64, 0.5, 0.875)}),
+}
+
+
+@pytest.mark.parametrize(("status", "stages"), STATUSES.values(), ids=STATUSES)
+def test_the_status_is_the_first_stage_that_changed_the_head(status, stages):
+    balance = BalanceReport(expected_share=0.5, share_trained=0.9, share_slept=0.8)
+    report = SleepReport("slept", "it was time", ["0"], [12, 4], balance=balance, **stages)
+    assert report.status is status
+    assert str(report).startswith(f"{status}: it was time")
+    assert SleepReport.from_dict(json.loads(json.dumps(report.to_dict()))).status is status
+    assert SleepReport("awake", "samples undid it", ["0"], [12, 4], **stages).status is Status.AWAKE
+
+
+def test_a_summary_counts_nights():
+    assert summarise([]) == "0 nights"
+    assert summarise([AWAKE]) == "1 night: 1 awake"
+    assert summarise([SLEPT, AWAKE, SLEPT]) == "3 nights: 2 slept, 1 awake"

@@ -72,6 +72,7 @@ def test_a_train_ends_in_a_sleep_and_what_is_saved_has_slept(tmp_path):
     assert changed(model, read(tmp_path / "second" / "checkpoint-6")) == []
     assert hooks(model) == 0
     assert trainer.state.log_history[-1]["sleep/slept"] == 1.0
+    assert callback.summary() == "2 nights: 2 slept"
 
 
 def test_it_gives_the_bits_of_a_plain_loop(tmp_path):

@@ -1,8 +1,11 @@
 """What a suite costs beyond training and sleep, measured in one run: `python -m benchmarks overhead CONFIG`.
 
-Four clocks, each of the same strategy under the same seed on the same stream:
+Seven clocks, each of the same strategy under the same seed on the same stream:
 
-- plain: Avalanche alone, as its tutorials have it, its own data loader, nothing measured;
+- alone: Avalanche as its tutorials have it, its own data loader, nothing measured, no plugin;
+- watched: the same with a plugin that watches and does not sleep;
+- plain: the same with sleep;
+- in memory: the laboratory's training without a plugin, whose batches come whole;
 - training and sleep: the same in the laboratory's loop, whose batches come whole;
 - measured: that loop with both accuracy matrices;
 - suite: all that `python -m benchmarks run` does with one worker, checkpoints, record and progress included.
@@ -34,6 +37,9 @@ from benchmarks.runs.suite import plan, run_suite
 from benchmarks.streams.loading import Places, load_for
 from src_plugin import SRCPlugin
 from src_plugin.errors import ConfigError
+from src_plugin.head.state import Head
+from src_plugin.report import SleepReport
+from src_plugin.waking.summary import TrainingSummary
 from strategies.setup import NoLogger
 
 WANTED = 0.05  # of a measured run
@@ -41,17 +47,35 @@ WANTED = 0.05  # of a measured run
 
 @dataclass(frozen=True)
 class Turn:
-    """The four clocks of one turn, in s."""
+    """The clocks of one turn, in s."""
 
+    alone: float
+    watched: float
     plain: float
+    in_memory: float
     training_and_sleep: float
     measured: float
     suite: float
+    batches: int = 1
 
     @property
     def own(self) -> float:
         """What the suite adds to the measured run, as a fraction of it."""
         return self.suite / self.measured - 1
+
+    @property
+    def watching(self) -> float:
+        """What a plugin adds to plain training that watches and does not sleep, as a fraction of it."""
+        return self.watched / self.alone - 1
+
+    def us(self, clock: str) -> float:
+        """Return what a batch takes, in us: to watch it, its share of the nights, or to train on it in memory."""
+        spent = {
+            "watching": self.watched - self.alone,
+            "nights": self.plain - self.watched,
+            "training": self.in_memory,
+        }
+        return 1e6 * spent[clock] / self.batches
 
     @property
     def over_plain(self) -> float:
@@ -60,7 +84,7 @@ class Turn:
 
 
 def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 0) -> list[Turn]:
-    """Time `naive+src` in four ways, one after the other, `repeats` times.
+    """Time `naive` and `naive+src` in seven ways, one after the other, `repeats` times.
 
     Args:
         config: A class-incremental stream in fixed order on a network without a backbone.
@@ -79,20 +103,33 @@ def measure(config: RunConfig, *, places: Places, repeats: int = 3, seed: int = 
 
 
 def _turn(config: RunConfig, data: Dataset, *, places: Places, seed: int) -> Turn:
-    started = time.perf_counter()
-    _plain(config, data, seed=seed)
-    plain = time.perf_counter() - started
+    watcher = Watcher(seed=seed)
+    alone, watched, plain = (
+        _time_plain(config, data, seed=seed, plugins=plugins) for plugins in ([], [watcher], [SRCPlugin(seed=seed)])
+    )
+    in_memory = run(config, strategy="naive", seed=seed, data=data).seconds.train
     record = run(config, strategy="naive+src", seed=seed, data=data)
     with tempfile.TemporaryDirectory() as folder:
         jobs = plan(config, strategies=["naive+src"], seeds=[seed], out=Path(folder))
         started = time.perf_counter()
         run_suite(jobs, console=Console(quiet=True), places=places)
         suite = time.perf_counter() - started
-    return Turn(plain, record.seconds.train + record.seconds.sleep, record.seconds.total, suite)
+    both = record.seconds.train + record.seconds.sleep
+    return Turn(alone, watched, plain, in_memory, both, record.seconds.total, suite, watcher.batches)
 
 
-def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
-    """Train with sleep, by Avalanche and SRCPlugin alone."""
+class Watcher(SRCPlugin):  # type: ignore[misc, unused-ignore]
+    """SRC that does all but sleep, and counts batches."""
+
+    batches = 0
+
+    def _pass_night(self, head: Head, training: TrainingSummary) -> SleepReport:
+        self.batches += training.iterations or 0
+        return SleepReport("awake", "only watched", list(head.names), list(head.sizes))
+
+
+def _time_plain(config: RunConfig, data: Dataset, *, seed: int, plugins: list[SRCPlugin]) -> float:
+    """Train by Avalanche and these plugins alone, and return the seconds of that."""
     parts = []
     for images, labels in ((data.train_images, data.train_labels), (data.test_images, data.test_labels)):
         part = TensorDataset(images[:], labels)
@@ -110,11 +147,13 @@ def _plain(config: RunConfig, data: Dataset, *, seed: int) -> None:
         criterion=LOSSES[training.loss](),
         train_mb_size=training.batch_size,
         train_epochs=training.epochs,
-        plugins=[SRCPlugin(seed=seed)],
+        plugins=plugins,
         evaluator=EvaluationPlugin(loggers=[NoLogger()]),
     )
+    started = time.perf_counter()
     for experience in stream:
         strategy.train(experience)
+    return time.perf_counter() - started
 
 
 def _refuse(config: RunConfig) -> None:
@@ -133,7 +172,10 @@ def make_table(turns: Sequence[Turn]) -> Table:
     for heading in ("", "s", "of plain"):
         table.add_column(heading, justify="right" if heading else "left")
     names = {
-        "plain Avalanche: training and sleep": "plain",
+        "plain Avalanche: training": "alone",
+        "with the plugin, no sleep": "watched",
+        "with the plugin, training and sleep": "plain",
+        "laboratory, in memory: training": "in_memory",
         "laboratory: training and sleep": "training_and_sleep",
         "the same, measured": "measured",
         "the same, as a suite": "suite",

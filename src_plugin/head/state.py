@@ -145,9 +145,8 @@ class Head:
 
     def is_in(self, model: nn.Module) -> bool:
         """Whether these very layers are in the model: evaluation and other plugins may replace modules."""
-        modules = dict(model.named_modules())
         own = (module for part in self.parts for module in part.modules)
-        return all(modules.get(name) is module for name, module in zip(self.inner, own, strict=True))
+        return all(_at(model, name) is module for name, module in zip(self.inner, own, strict=True))
 
     def read(self) -> HeadState:
         """Return a copy of all parameters where the first layer lies, in their own precision (half becomes single).
@@ -235,6 +234,14 @@ class Head:
                 if i < len(upper.weights) - 1:
                     answers.append(F.linear(a, upper.weights[i], upper.biases[i]))
         return a
+
+
+def _at(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the module of a dotted name, or None; unlike `named_modules` it walks no other part of the model."""
+    module: nn.Module | None = model
+    for part in name.split(".") if name else ():
+        module = None if module is None else module._modules.get(part)
+    return module
 
 
 def check_finite(head: Head) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class ClassLedger:
         self.counts: dict[int, int] = {}
         self._epoch: Counter[int] = Counter()  # images of each class in this epoch
         self._most: Counter[int] = Counter()  # in any epoch since the last sleep: the last one may have dropped some
-        self._rehearsed: list[Tensor] = []  # per batch: (samples of earlier classes, of them classified rightly)
+        self._rehearsed: list[tuple[int, int]] = []  # per batch: (samples of earlier classes, of them right)
 
     def begin_epoch(self) -> None:
         """Start to count images and recall of rehearsed classes anew."""
@@ -76,17 +77,13 @@ class ClassLedger:
         Raises:
             ConfigError: They are not, and must be.
         """
-        are = isinstance(targets, Tensor) and isinstance(outputs, Tensor) and (targets.ndim, outputs.ndim) == (1, 2)
-        are = are and not (targets.is_floating_point() or targets.is_complex())
-        if not are and self.needs_classes:
-            what = f"type {type(targets).__name__}"
-            if isinstance(targets, Tensor):
-                what = f"shape {tuple(targets.shape)} and type {targets.dtype}"
+        why = why_no_classes(outputs, targets)
+        if why and self.needs_classes:
             raise ConfigError(
-                f"targets of {what} are not class numbers, so there are no old and new classes to balance: only pure "
-                "SRC applies, SleepConfig.preset('src_only')"
+                f"{why}, so there are no old and new classes to balance: only pure SRC applies, "
+                "SleepConfig.preset('src_only')"
             )
-        self.has_classes = are
+        self.has_classes = not why
 
     def tell(self, classes: Sequence[int]) -> None:
         """Take it from the user which classes an experience has; images of each are not known."""
@@ -94,12 +91,11 @@ class ClassLedger:
         self.new.update(set(classes) - self.seen)
         self.shown.update(classes)
 
-    def note(self, outputs: Tensor, targets: Tensor, *, names: Sequence[str], n_outputs: int) -> None:
-        """Note the classes of a batch, if they are classes.
+    def note(self, batches: Sequence[tuple[Tensor, Tensor]], *, names: Sequence[str], n_outputs: int) -> None:
+        """Note the classes of some batches, which are looked at together, if they are classes.
 
         Args:
-            outputs: What the model answered, shape (n, classes).
-            targets: Class numbers, shape (n,).
+            batches: What the model answered, shape (n, classes), and class numbers, shape (n,).
             names: The head's layers, for messages.
             n_outputs: How many outputs the head has.
 
@@ -108,11 +104,11 @@ class ClassLedger:
         """
         if not self.has_classes:
             return
-        targets = targets.detach()
-        numbers, times = torch.unique(targets, return_counts=True)
-        in_batch = dict(zip(numbers.tolist(), times.tolist(), strict=True))
-        shown = set(in_batch)
-        missing = sorted(c for c in shown if not 0 <= c < min(outputs.shape[1], n_outputs))
+        targets = torch.cat([targets for _, targets in batches])
+        told = targets.tolist()
+        met = Counter(told)
+        limit = min(n_outputs, *(outputs.shape[1] for outputs, _ in batches))
+        missing = sorted(c for c in met if not 0 <= c < limit)
         if missing and self.needs_classes:
             raise ConfigError(
                 f"targets {missing} have no output: the head {list(names)} has {n_outputs}. Give "
@@ -120,26 +116,45 @@ class ClassLedger:
                 "only pure SRC applies, SleepConfig.preset('src_only')"
             )
         if missing:  # whole numbers that are no classes; a pure sleep does not ask
-            self.has_classes, self.new, self.shown = False, set(), set()
+            self.give_up()
             return
-        self._epoch.update(in_batch)
-        self.new.update(shown - self.seen)
-        self.shown.update(shown)
-        if self.seen:
-            seen = torch.tensor(sorted(self.seen), device=targets.device)
-            known = torch.tensor(sorted(self.seen | self.new), device=outputs.device)
-            old = torch.isin(targets, seen)
-            if bool(old.any()):
-                usable = known[known < outputs.shape[1]]
-                right = usable[outputs.detach()[:, usable].argmax(1)].to(targets.device) == targets
-                self._rehearsed.append(torch.stack([old.sum(), (old & right).sum()]).cpu())
+        if self.seen & set(met):
+            self._rehearsed += self._recalled(targets, told, [outputs for outputs, _ in batches])
+        self._epoch.update(met)
+        self.new.update(set(met) - self.seen)
+        self.shown.update(met)
+
+    def give_up(self) -> None:
+        """Take it that targets of this experience are no classes."""
+        self.has_classes, self.new, self.shown = False, set(), set()
+
+    def _recalled(self, targets: Tensor, told: Sequence[int], outputs: Sequence[Tensor]) -> list[tuple[int, int]]:
+        """Return (samples of earlier classes, of them right) for each batch that has some.
+
+        An answer is one among the classes met so far, those of its batch included.
+        """
+        known, start = self.seen | self.new, 0
+        if set(told) <= known and len({batch.shape[1] for batch in outputs}) == 1:  # as in all batches but first ones
+            answers = [_among(torch.cat(list(outputs)), known)]
+        else:
+            answers = []
+            for batch in outputs:
+                known |= set(told[start : start + len(batch)])
+                start += len(batch)
+                answers.append(_among(batch, known))
+        is_old = torch.isin(targets, torch.tensor(sorted(self.seen), device=targets.device))
+        old = is_old.tolist()
+        right = (is_old & (torch.cat(answers).to(targets.device) == targets)).tolist()
+        ends = list(accumulate(len(batch) for batch in outputs))
+        pairs = [(sum(old[a:b]), sum(right[a:b])) for a, b in pairwise([0, *ends])]
+        return [pair for pair in pairs if pair[0]]
 
     @property
     def recall(self) -> float | None:
         """Share of rehearsed samples classified rightly in the second half of the last epoch; None without any."""
         if not self._rehearsed:
             return None
-        half = torch.stack(self._rehearsed[len(self._rehearsed) // 2 :]).sum(0)
+        half = torch.tensor(self._rehearsed[len(self._rehearsed) // 2 :]).sum(0)
         return float(half[1] / half[0])
 
     def classes(self) -> Classes:
@@ -150,7 +165,7 @@ class ClassLedger:
         away, those that came back stand with the new ones against those that stayed away. If none stayed away and none
         is new, nothing is to be balanced.
         """
-        returned, counts = self._returned(), self._counts_now()
+        returned, counts = self._returned(), self.counts_now()
         new, old = (self.shown, self.seen - self.shown) if returned else (self.new, self.seen)
         return Classes(
             new=tuple(sorted(new)) if self.has_classes else None,
@@ -164,7 +179,7 @@ class ClassLedger:
         back, away = self.seen & self.shown, self.seen - self.shown
         return bool(away) and (not self.new or 2 * len(back) <= len(self.seen))
 
-    def _counts_now(self) -> dict[int, int]:
+    def counts_now(self) -> dict[int, int]:
         """Return the images of each class so far, those of this experience's fullest epoch included."""
         learnt = self.shown if self._returned() else self.new
         now = self._most | self._epoch
@@ -173,8 +188,41 @@ class ClassLedger:
     def close(self, *, slept: bool) -> None:
         """End the experience; False defers the sleep, and the list of new classes waits for the next one."""
         self._rehearsed = []
-        self.counts = self._counts_now()
+        self.counts = self.counts_now()
         self._epoch, self._most = Counter(), Counter()
         if slept:
             self.seen |= self.new
             self.new, self.shown = set(), set()
+
+    def now(self) -> dict[str, Any]:
+        """Return what is known of this experience, as plain numbers."""
+        return {
+            "has_classes": self.has_classes,
+            "new": sorted(self.new),
+            "shown": sorted(self.shown),
+            "recalled": [list(pair) for pair in self._rehearsed],
+            "counters": {"epoch": dict(self._epoch), "most": dict(self._most)},
+        }
+
+    def absorb(self, now: Mapping[str, Any]) -> None:
+        """Take what `now` returned instead of what is known of this experience."""
+        self.has_classes, self.new, self.shown = now["has_classes"], set(now["new"]), set(now["shown"])
+        self._rehearsed = [(int(old), int(right)) for old, right in now["recalled"]]
+        self._epoch, self._most = (Counter(now["counters"][name]) for name in ("epoch", "most"))
+
+
+def why_no_classes(outputs: Any, targets: Any) -> str:
+    """Return in what targets are not class numbers, shape (n,), beside outputs (n, classes); "" if they are."""
+    if not isinstance(targets, Tensor):
+        return f"targets of type {type(targets).__name__} are not class numbers"
+    are = isinstance(outputs, Tensor) and (targets.ndim, outputs.ndim) == (1, 2)
+    if are and not (targets.is_floating_point() or targets.is_complex()):
+        return ""
+    return f"targets of shape {tuple(targets.shape)} and type {targets.dtype} are not class numbers"
+
+
+def _among(outputs: Tensor, classes: set[int]) -> Tensor:
+    """Return which of some classes has the largest output, shape (n,)."""
+    others = torch.ones(outputs.shape[1], dtype=torch.bool)
+    others[[c for c in classes if c < len(others)]] = False
+    return outputs.masked_fill(others.to(outputs.device), -torch.inf).argmax(1)

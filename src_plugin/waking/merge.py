@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src_plugin.waking.recent import RECENT
-from src_plugin.waking.snapshot import COUNTERS, QUEUES
+from src_plugin.waking.recent import QUEUES, RECENT
 
 Now = dict[str, Any]
 
@@ -42,15 +41,15 @@ def merge(seen: Sequence[Now]) -> Now:
         "new": sorted({c for now in having for c in now["new"]}),
         "shown": sorted({c for now in having for c in now["shown"]}),
         "recalled": [
-            reduce(torch.add, (part for part in parts if part is not None))
+            [sum(numbers) for numbers in zip(*(part for part in parts if part is not None), strict=True)]
             for parts in zip_longest(*(now["recalled"] for now in having))
         ],
         "counters": {
-            name: dict(sum((Counter(now["counters"][name]) for now in having), Counter())) for name in COUNTERS
+            name: dict(sum((Counter(now["counters"][name]) for now in having), Counter())) for name in first["counters"]
         },
         "recent": {
             **{name: _batches([now["recent"][name] for now in having]) for name in QUEUES},
-            "_prints": [pair for now in having for pair in now["recent"]["_prints"]],
+            "prints": [pair for now in having for pair in now["recent"]["prints"]],
         },
         "norms": {name: sum(now["norms"].get(name, 0) for now in having) for name in first["norms"]},
     }

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from src_plugin.errors import HeadNotFoundError, StimulusError
+from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
 from src_plugin.head.find import (
     check_model,
     check_scores,
@@ -32,9 +32,10 @@ from src_plugin.head.trace import Trace, trace_forward
 from src_plugin.head.watch import Forward, Pass, Watch
 from src_plugin.waking.backbone import NormHold, is_candidate
 from src_plugin.waking.class_means import ClassMeans
-from src_plugin.waking.classes import ClassLedger
+from src_plugin.waking.classes import ClassLedger, why_no_classes
 from src_plugin.waking.doubts import doubts
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
+from src_plugin.waking.known import Known
 from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
 from src_plugin.waking.summary import TrainingSummary
@@ -54,6 +55,12 @@ NOTHING = (
 )
 """Why a night is spent awake after an experience without a forward pass."""
 
+ENOUGH = 1000
+"""Samples that are looked at together: each look costs some, and on a GPU waits for all that was computed before."""
+
+Batch = tuple[Tensor, Any, Any]
+"""Inputs of the head, outputs of the model and targets."""
+
 LOG = logging.getLogger("src_plugin")
 
 
@@ -70,9 +77,9 @@ class Waking:
         needs_rates: Refuse inputs of the head that are negative on average: they could not spike.
         holds: Keep batch norm below the head in eval mode if all is frozen there; False touches no mode.
         class_means: Keep the mean input of each class, too.
+        known: What the model knew before.
 
     Attributes:
-        ledger: The classes, and how well they are recalled.
         head: The head of this experience, once it was found.
         before: The head's parameters before the experience, or before the first since the last sleep.
     """
@@ -85,11 +92,12 @@ class Waking:
         needs_rates: bool = False,
         holds: bool = True,
         class_means: bool = False,
+        known: Known | None = None,
     ) -> None:
         self.head_names = head
         self.needs_classes = needs_classes
         self.needs_rates = needs_rates
-        self.ledger = ClassLedger(needs_classes=needs_classes)
+        self._ledger = ClassLedger(needs_classes=needs_classes)
         self.before: HeadState | None = None
         self._before_names: tuple[str, ...] = ()  # of the layers that `before` holds
         self._below: dict[str, int] | None = None  # checksums of the parameters outside the head, as old as `before`
@@ -99,6 +107,11 @@ class Waking:
         self._total: NDArray[np.float64] | None = None
         self._count = 0
         self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
+        self._known: Known | None = known  # until an experience has a mean that this one's counts beside
+        if known is not None:
+            self._ledger.seen, self._ledger.counts = set(known.counts), dict(known.counts)
+            if known.mean is not None and bool((known.mean < 0).any()):
+                self._least = np.minimum(known.mean, 0.0)  # it is not above the mean
         self._iterations = 0  # since the last sleep
         self._norms: dict[str, Moments] = {}  # of batch norm in the head, by its name
         self._class_means = ClassMeans() if class_means else None
@@ -110,6 +123,8 @@ class Waking:
     def _start(self) -> None:
         """Forget the experience; what is set in `__init__` stays."""
         self.head: Head | None = None
+        self._sizes: tuple[int, ...] = ()  # of the head
+        self._names: tuple[str, ...] = ()
         self._path: Path = ()  # where in the model's output the class scores are
         self._above: list[nn.Module] = []  # what a named head passes its outputs on to
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
@@ -120,6 +135,8 @@ class Waking:
         self.refusal = ""  # what ended the watch in the middle of a run
         self._n = 0
         self._recent = Recent()
+        self._aside: list[Batch] = []
+        self._n_aside = 0
         self._own_norms: dict[nn.Module, Moments] = {}  # batch norms of the head that are trained
 
     def begin_epoch(self, model: nn.Module | None = None) -> None:
@@ -246,44 +263,42 @@ class Waking:
                 return
             assert self.head is not None
             seen = seen.inputs[self.head.entry]
-        assert self.head is not None
         outputs = at(outputs, self._path)
-        x = seen.reshape(-1, self.head.sizes[0])
+        x = seen.reshape(-1, self._sizes[0])
         if generated:
             rows = len(x) // len(targets)  # of one sample
             x, outputs, targets = x[: -generated * rows], outputs[:-generated], targets[:-generated]
+        n = x.shape[0]
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
-        if self._sum is not None:
-            self._check_same_inputs(len(total), len(self._sum))
-        else:
-            self._check_first(total / len(x))
-            if classes is None:
-                self.ledger.open(outputs, targets)
-            if self.before is None:
-                self.before, self._before_names = self.head.read(), self.head.names
-            if self._below is None:
-                self._below = checksums(model, apart_from=(*self.head.modules, *self._above))
-        self._first = x.abs().float().mean() if self._first is None else self._first
+        is_first = self._sum is None
+        if is_first:
+            self._begin(model, total / n, outputs, targets, is_told=classes is not None)
+            self._first = x.abs().float().mean()
         self._sum = total if self._sum is None else self._sum + total
         least = x.amin(0)
         self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
-        self._n += len(x)
+        self._n += n
         for moments in self._own_norms.values():
-            moments.now += len(x)
+            moments.now += n
         self._iterations += 1
         if classes is not None:
-            self.ledger.tell(classes)
-            self._recent.note(x, None, seen=())
+            self._ledger.tell(classes)
+            self._recent.note([(x, None)], seen=())
             return
-        self.ledger.note(outputs, targets, names=self.head.names, n_outputs=self.head.sizes[-1])
-        self._note_inputs(x, targets.detach() if self.ledger.has_classes else None, n_classes=self.head.sizes[-1])
+        self._put_aside(x, outputs, targets)
+        if is_first or self._n_aside >= ENOUGH:
+            self._look()
 
     def _take_head(self, model: nn.Module, seen: Trace) -> bool:
         """Take the head that a traced pass shows; False where a named one was not gone through."""
+        self._look()  # at what was of the one before
         self.head, above = self._find(model, seen)
         if self.head.entry not in seen.inputs:
             self.head = None
             return False
+        self._names, self._sizes = self.head.names, self.head.sizes
+        if self._sum is not None:
+            self._check_same_inputs(self._sizes[0], len(self._sum))
         self._above, self._parts_below = above, parts_below(model, self.head, seen)
         self._parameters_below = parameters_below(model, self.head, seen)
         self._path = seen.path or ()
@@ -291,20 +306,71 @@ class Waking:
         self._attend_norms(model)
         return True
 
-    def _check_first(self, mean: Tensor) -> None:
-        """Refuse the first batch of an experience, by its mean, shape (n_0,)."""
+    def _begin(self, model: nn.Module, mean: Tensor, outputs: Any, targets: Any, *, is_told: bool) -> None:
+        """Look at the first batch of an experience, by its mean too, shape (n_0,); copy the weights before it."""
         assert self.head is not None
-        if self._total is not None:
-            self._check_same_inputs(len(mean), len(self._total))
+        earlier = self._total if self._known is None else self._known.mean
+        if earlier is not None:
+            self._check_same_inputs(len(mean), len(earlier))
+        self._check_known()
         try:
-            check_mean_input(mean.cpu().double().numpy(), n_inputs=self.head.sizes[0], as_rates=self.needs_rates)
+            check_mean_input(mean.cpu().double().numpy(), n_inputs=self._sizes[0], as_rates=self.needs_rates)
         except StimulusError as error:
             raise StimulusError(f"{error} ({self.head.describe()})") from None
+        if not is_told:
+            self._ledger.open(outputs, targets)
+        if self.before is None:
+            self.before, self._before_names = self.head.read(), self.head.names
+        if self._below is None:
+            self._below = checksums(model, apart_from=(*self.head.modules, *self._above))
 
-    def _note_inputs(self, x: Tensor, targets: Tensor | None, *, n_classes: int) -> None:
-        self._recent.note(x, targets, seen=self.ledger.seen)
-        if self._class_means is not None and targets is not None:
-            self._class_means.note(x, targets, n_classes=n_classes)
+    def _check_known(self) -> None:
+        """Refuse classes that are said to be known and have no output.
+
+        Raises:
+            ConfigError: There are some.
+        """
+        missing = [] if self._known is None else [c for c in self._known.counts if c >= self._sizes[-1]]
+        if missing:
+            raise ConfigError(
+                f"seen has classes {missing}, and the head {list(self._names)} has {self._sizes[-1]} outputs: give the "
+                "class numbers that the model was trained on, counted from 0"
+            )
+
+    def _put_aside(self, x: Tensor, outputs: Any, targets: Any) -> None:
+        """Keep a batch until there are enough to be looked at together."""
+        if self._ledger.has_classes:
+            why = why_no_classes(outputs, targets)
+            if why and self.needs_classes:  # those of the first batch were
+                self.refusal = why
+                return
+            if why:
+                self._ledger.give_up()
+        if self._ledger.has_classes:
+            targets = targets.detach().clone()  # a loop may fill the same tensor again, and a loss may write into these
+            outputs = outputs.detach().clone() if self._ledger.seen else outputs.detach()
+        self._aside.append((x, outputs, targets))
+        self._n_aside += x.shape[0]
+
+    def _look(self) -> None:
+        """Note the classes of the batches put aside, and hold what is to be held of them."""
+        batches, self._aside, self._n_aside = self._aside, [], 0
+        if not batches:
+            return
+        ledger, n_outputs = self._ledger, self._sizes[-1]
+        if ledger.has_classes:
+            ledger.note([batch[1:] for batch in batches], names=self._names, n_outputs=n_outputs)
+        known = [(x, targets if ledger.has_classes else None) for x, _, targets in batches]
+        self._recent.note(known, seen=ledger.seen)
+        for x, classes in known:
+            if self._class_means is not None and classes is not None:
+                self._class_means.note(x, classes, n_classes=n_outputs)
+
+    @property
+    def ledger(self) -> ClassLedger:
+        """The classes, and how well they are recalled."""
+        self._look()
+        return self._ledger
 
     def _tell_one_layer(self) -> None:
         """Say once what levelling alone is, and what does more where it is all that can be done."""
@@ -340,11 +406,13 @@ class Waking:
     @property
     def recent(self) -> Tensor | None:
         """The last inputs of the head, about a thousand, shape (n, n_0)."""
+        self._look()
         return self._recent.inputs
 
     @property
     def fresh(self) -> tuple[Tensor, Tensor] | None:
         """The last inputs of new classes, and their classes; None in a first experience."""
+        self._look()
         return self._recent.fresh
 
     def mean_input(self) -> NDArray[np.float64]:
@@ -360,6 +428,10 @@ class Waking:
 
     def _sums(self) -> tuple[NDArray[np.float64], int]:
         now = None if self._sum is None else self._sum.cpu().double().numpy()
+        if self._known is not None and self._known.mean is not None and now is not None:
+            new = {c: n for c, n in self.ledger.counts_now().items() if c not in self._known.counts}
+            count = max(1, round(self._known.weight(new) * self._n))
+            return self._known.mean * count + now, count + self._n
         if self._total is None or now is None:
             total = self._total if now is None else now
             return (np.zeros(0) if total is None else total), self._count + self._n
@@ -447,9 +519,11 @@ class Waking:
         Args:
             slept: False defers the sleep: the weights before and the list of new classes wait for the next one.
         """
+        self._look()
         is_in_doubt = bool(self.doubts())
         if not is_in_doubt:
             self._total, self._count = self._sums()
+            self._known = self._known if self._total is None else None
             self._least = self.lowest()
         if self._class_means is not None:
             self._class_means.close(is_in_doubt=is_in_doubt)
@@ -476,9 +550,10 @@ class Waking:
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept between experiences, as plain numbers and arrays."""
         return {
-            "total": None if self._total is None else torch.from_numpy(self._total),
+            "total": _tensor(self._total),
             "count": self._count,
-            "least": None if self._least is None else torch.from_numpy(self._least),
+            "least": _tensor(self._least),
+            "known": None if self._known is None else [self._known.counts, _tensor(self._known.mean)],
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
@@ -491,6 +566,8 @@ class Waking:
         self._total = None if state["total"] is None else state["total"].numpy()
         self._count = int(state["count"])
         self._least = None if state.get("least") is None else state["least"].numpy()
+        counts, mean = state.get("known") or (None, None)
+        self._known = None if counts is None else Known(counts, None if mean is None else mean.numpy())
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
@@ -501,12 +578,17 @@ class Waking:
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
-        mean = sum(part.nbytes for part in (self._total, self._least) if part is not None)
+        known = None if self._known is None else self._known.mean
+        mean = sum(part.nbytes for part in (self._total, self._least, known) if part is not None)
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         norms = sum(moments.nbytes for moments in self._norms.values())
         class_means = 0 if self._class_means is None else self._class_means.nbytes
         return mean + before + norms + class_means + 8 * (1 + classes + len(self._buffers or ()))
+
+
+def _tensor(values: NDArray[np.float64] | None) -> Tensor | None:
+    return None if values is None else torch.from_numpy(values)
 
 
 def task_heads_message(model: nn.Module) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,12 @@ def fingerprints(inputs: Tensor) -> Tensor:
     Rows are rounded to eight bits first, so that a backbone's rounding errors do not make two of one image.
     """
     inputs = inputs.cpu() if inputs.device.type == "mps" else inputs  # it has no float64
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(inputs.shape[1], generator=generator, dtype=torch.float64).to(inputs.device)
-    return (inputs.to(torch.bfloat16).double() @ weights).float()
+    return (inputs.to(torch.bfloat16).double() @ _print_weights(inputs.shape[1]).to(inputs.device)).float()
+
+
+@lru_cache(maxsize=8)
+def _print_weights(n: int) -> Tensor:
+    return torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def merge_repeated(inputs: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

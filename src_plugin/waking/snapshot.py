@@ -6,7 +6,6 @@ and the last inputs of the head, about a thousand (with rehearsal, three thousan
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from typing import Any
 
 import torch
@@ -16,13 +15,10 @@ from src_plugin.errors import HeadNotFoundError
 from src_plugin.head.state import HeadState
 from src_plugin.waking.observer import Waking
 
-COUNTERS = ("_epoch", "_most")
-QUEUES = ("_inputs", "_fresh", "_rehearsed")
-
 
 def snapshot(waking: Waking) -> dict[str, Any]:
     """Return all that `waking` knows, the experience so far included; tensors lie on the CPU."""
-    ledger, recent, before = waking.ledger, waking._recent, waking.before
+    before = waking.before
     now = {
         "head": list(waking._before_names),
         "before": None if before is None else _cpu([list(before.weights), list(before.biases)]),
@@ -34,12 +30,8 @@ def snapshot(waking: Waking) -> dict[str, Any]:
         "iterations": waking._iterations,
         "below": waking._below,
         "buffers": waking._buffers,
-        "has_classes": ledger.has_classes,
-        "new": sorted(ledger.new),
-        "shown": sorted(ledger.shown),
-        "recalled": _cpu(list(ledger._rehearsed)),
-        "counters": {name: dict(getattr(ledger, name)) for name in COUNTERS},
-        "recent": {name: _cpu(list(getattr(recent, name))) for name in (*QUEUES, "_prints")},
+        **waking.ledger.now(),
+        "recent": _cpu(waking._recent.now()),
         "norms": {name: moments.now for name, moments in waking._norms.items()},
     }
     return waking.state_dict() | {"now": now}
@@ -61,7 +53,6 @@ def restore(waking: Waking, state: dict[str, Any], device: torch.device | str = 
 
 def absorb(waking: Waking, now: dict[str, Any], device: torch.device | str = "cpu") -> None:
     """Take what a snapshot knows of the experience so far instead of what `waking` does; its head stays."""
-    ledger, recent = waking.ledger, waking._recent
     waking._before_names = tuple(now["head"])
     before = _to(now["before"], device)
     waking.before = None if before is None else HeadState(tuple(before[0]), tuple(before[1]))
@@ -69,13 +60,8 @@ def absorb(waking: Waking, now: dict[str, Any], device: torch.device | str = "cp
     waking._first, waking.refusal = _to(now.get("first"), device), now.get("refusal", "")
     waking._n, waking._iterations = now["n"], now["iterations"]
     waking._below, waking._buffers = now["below"], now["buffers"]
-    ledger.has_classes, ledger.new, ledger.shown = now["has_classes"], set(now["new"]), set(now["shown"])
-    ledger._rehearsed = list(now["recalled"])
-    for name in COUNTERS:
-        setattr(ledger, name, Counter(now["counters"][name]))
-    for name in QUEUES:
-        setattr(recent, name, deque(_to(now["recent"][name], device)))
-    recent._prints = _to(now["recent"]["_prints"], device)
+    waking.ledger.absorb({**now, "counters": _plain(now["counters"])})
+    waking._recent.absorb(_plain(_to(now["recent"], device)))
     for name, count in now["norms"].items():
         waking._norms[name].now = count
 
@@ -102,14 +88,21 @@ def check_same_head(waking: Waking) -> None:
         )
 
 
+def _plain(told: dict[str, Any]) -> dict[str, Any]:
+    """Return the same under today's names: earlier versions of this package began them with an underscore."""
+    return {name.removeprefix("_"): value for name, value in told.items()}
+
+
 def _cpu(value: Any) -> Any:
     return _to(value, "cpu")
 
 
 def _to(value: Any, device: torch.device | str) -> Any:
-    """Return tensors within lists and tuples on a device; everything else stays as it is."""
+    """Return tensors within dicts, lists and tuples on a device; everything else stays as it is."""
     if isinstance(value, Tensor):
         return value.detach().to(device)
+    if isinstance(value, dict):
+        return {name: _to(part, device) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_to(part, device) for part in value)
     return value

@@ -19,7 +19,7 @@ def note(ledger, *epochs):
         for batch in epoch:
             outputs, targets = torch.zeros(len(batch), N_OUTPUTS), torch.tensor(batch)
             ledger.open(outputs, targets)
-            ledger.note(outputs, targets, names=["fc"], n_outputs=N_OUTPUTS)
+            ledger.note([(outputs, targets)], names=["fc"], n_outputs=N_OUTPUTS)
 
 
 def counts(ledger):
@@ -107,7 +107,7 @@ def test_targets_that_are_no_classes_are_not_counted():
     ledger = ClassLedger(needs_classes=False)
     for targets in (torch.rand(3, 2), torch.rand(3)):
         ledger.open(torch.zeros(3, N_OUTPUTS), targets)
-        ledger.note(torch.zeros(3, N_OUTPUTS), targets, names=["fc"], n_outputs=N_OUTPUTS)
+        ledger.note([(torch.zeros(3, N_OUTPUTS), targets)], names=["fc"], n_outputs=N_OUTPUTS)
     assert counts(ledger) == {}
 
 

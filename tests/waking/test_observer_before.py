@@ -70,7 +70,7 @@ def test_recent_inputs_are_bounded_and_the_latest():
     assert waking.recent[-1, 0] == 30.0
 
 
-PARTS = ("ledger", "_watch", "_hold")  # of a Waking, with attributes of their own
+PARTS = ("_ledger", "_watch", "_hold")  # of a Waking, with attributes of their own
 
 
 def test_only_mean_and_classes_are_kept_between_experiences():

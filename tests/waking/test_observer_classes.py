@@ -76,3 +76,32 @@ def test_without_samples_of_earlier_classes_there_is_no_recall():
     for x, y in batches(3):
         show(waking, model, x, y)
     assert waking.ledger.recall is None
+
+
+class NoLook(torch.overrides.TorchFunctionMode):
+    """Counts what makes a program wait for a GPU: values that Python looks at."""
+
+    LOOKS = ("item", "tolist", "__bool__", "__int__", "__float__", "cpu", "numpy", "nonzero", "unique", "to")
+
+    def __init__(self):
+        self.looks = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func.__name__ in self.LOOKS:
+            self.looks.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_value_of_a_single_batch_is_looked_at():
+    model, waking = mlp(12, 8, 4), Waking()
+    for x, y in batches(3):
+        show(waking, model, x, y)
+    waking.forget(slept=True)
+    first, *later = batches(20, classes=(0, 2))
+    show(waking, model, *first)
+    with NoLook() as mode:
+        for x, y in later:
+            show(waking, model, x, y)
+    assert mode.looks == []
+    assert waking.ledger.new == {2}
+    assert waking.ledger.recall is not None

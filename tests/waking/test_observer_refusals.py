@@ -45,6 +45,17 @@ def test_targets_that_are_no_class_numbers_are_refused_with_the_cure(targets):
 
 
 @pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
+def test_targets_that_are_no_class_numbers_any_more_keep_it_awake(targets):
+    model, waking, pure = mlp(12, 4), Waking(), Waking(needs_classes=False)
+    for one in (waking, pure):
+        show(one, model, torch.rand(3, 12), torch.tensor([0, 1, 1]))
+        show(one, model, torch.rand(3, 12), targets)
+    assert "not class numbers" in waking.doubts()
+    assert pure.doubts() == ""
+    assert pure.ledger.classes().new is None
+
+
+@pytest.mark.parametrize("targets", TARGETS.values(), ids=TARGETS)
 def test_a_pure_sleep_does_not_ask_what_targets_are(targets):
     waking = Waking(needs_classes=False)
     show(waking, mlp(12, 4), torch.ones(3, 12), targets)

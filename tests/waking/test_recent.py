@@ -14,7 +14,7 @@ def batch(value, classes):
 def noted(*batches, seen=(0, 1)):
     recent = Recent()
     for x, y in batches:
-        recent.note(x, y, seen=seen)
+        recent.note([(x, y)], seen=seen)
     return recent
 
 

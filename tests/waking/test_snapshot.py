@@ -62,6 +62,35 @@ def test_what_goes_on_from_a_snapshot_knows_the_same(make, now):
     assert str(snapshot(other)) == str(snapshot(one))
 
 
+def as_before(state):
+    """A snapshot as earlier versions of this package wrote it."""
+    now = state["now"]
+    older = {name: {f"_{key}": value for key, value in now[name].items()} for name in ("recent", "counters")}
+    return state | {"now": now | older | {"recalled": [torch.tensor(pair) for pair in now["recalled"]]}}
+
+
+def test_a_snapshot_of_earlier_versions_is_gone_on_from():
+    torch.manual_seed(0)
+    model, waking, other = mlp(N_INPUTS, 16, N_CLASSES), Waking(), Waking()
+    show(waking, model, *batches(0, 1))
+    waking.forget(slept=True)
+    show(waking, model, *batches(0, 1, 2, 3))
+    assert waking.ledger.recall is not None
+    restore(other, through_a_file(as_before(snapshot(waking))))
+    assert str(snapshot(other)) == str(snapshot(waking))
+
+
+def test_a_snapshot_stays_as_it_is_when_training_goes_on():
+    torch.manual_seed(0)
+    model, waking = mlp(N_INPUTS, 16, N_CLASSES), Waking()
+    first, *rest = batches(0, 1)
+    show(waking, model, first)
+    state = snapshot(waking)
+    told = str(state)
+    show(waking, model, *rest)
+    assert str(state) == told
+
+
 def test_after_an_experience_a_snapshot_holds_no_input():
     torch.manual_seed(0)
     model, waking = mlp(N_INPUTS, 16, N_CLASSES), Waking()
