@@ -35,6 +35,7 @@ class Tiny(LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
+torch.manual_seed(0)
 model, callback = Tiny(), SRCCallback()
 for task in ([0, 1], [2, 3]):
     data = torch.utils.data.TensorDataset(torch.rand(8, 4), torch.tensor(4 * task))

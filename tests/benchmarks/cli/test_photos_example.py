@@ -21,6 +21,8 @@ def test_the_example_learns_saves_and_predicts(tmp_path: Path, capsys: pytest.Ca
     learn = runpy.run_path(str(ROOT / "examples" / "photos_month_by_month.py"))["learn"]
     learn(photos, tmp_path / "models", BackboneConfig.model_validate(SMALL))
     said = capsys.readouterr().out
-    assert [line.split(":")[0].strip() for line in said.splitlines()[-3:]] == ["naive", "ncm", "slda"]
+    *rows, advice = said.splitlines()[-5:]
+    assert [line.split(":")[0].strip() for line in rows] == ["sleep", "settling", "ncm", "slda"]
+    assert advice.startswith(("Take ncm. With 8 photos,", "Take slda. With 8 photos,"))
     assert "ncm: 100.0% of 8 photos of 4 categories" in said
-    assert load_model(tmp_path / "models" / "naive.model.safetensors").class_names == ("blue", "red", "green", "yellow")
+    assert load_model(tmp_path / "models" / "sleep.model.safetensors").class_names == ("blue", "red", "green", "yellow")
