@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,22 @@ from torch.utils.data import DataLoader
 from src_plugin.head.modes import eval_mode
 from src_plugin.plugin import SRCPlugin
 from src_plugin.report import SleepReport
-from src_plugin.status import Status
 from src_plugin.waking.exemplars import same_states
 
 COLUMNS = ("experience", "status", "depth", "fractions", "seconds", "accuracy_before", "accuracy_after")
 """Header of `sleep_results.csv`."""
+
+
+class _Status(IntEnum):
+    """The status of a night as a number, for loggers that take nothing else; others print the word."""
+
+    awake = 0
+    levelled = 1
+    settled = 2
+    slept = 3
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class SleepMetrics(PluginMetric):  # type: ignore[type-arg, misc, unused-ignore]
@@ -32,7 +44,7 @@ class SleepMetrics(PluginMetric):  # type: ignore[type-arg, misc, unused-ignore]
     (`Sleep_Status/train_phase/train_stream`):
 
     - `Sleep_Status`: awake, levelled, settled or slept; 0 to 3 where a logger takes numbers only.
-    - `Sleep_Depth`: factor on how far weights may move; 0 without a sleep.
+    - `Sleep_Depth`: depth of a simulated sleep; of one in closed form the largest fraction; 0 without a sleep.
     - `Sleep_Fraction_<layer>`: part of the answers to the mean input that the sleep took, layer by layer, in [0, 1];
       only of a sleep in closed form.
     - `Sleep_Seconds`: wall time of the night.
@@ -93,7 +105,7 @@ class SleepMetrics(PluginMetric):  # type: ignore[type-arg, misc, unused-ignore]
     def _values(self, report: SleepReport) -> dict[str, Any]:
         fractions = zip(report.layers, report.fractions, strict=False)  # none without a sleep
         values = {
-            "Status": Status.of(report),
+            "Status": _Status[report.status],
             "Depth": float(report.strength),
             **{f"Fraction_{layer}": float(fraction) for layer, fraction in fractions},
             "Seconds": report.seconds,
@@ -103,7 +115,15 @@ class SleepMetrics(PluginMetric):  # type: ignore[type-arg, misc, unused-ignore]
 
     def _write(self, folder: Path, experience: int, report: SleepReport) -> None:
         path, fractions = folder / "sleep_results.csv", " ".join(f"{fraction:.4f}" for fraction in report.fractions)
-        row = (experience, Status.of(report), report.strength, fractions, report.seconds, self._before, self._after)
+        row = (
+            experience,
+            _Status[report.status],
+            report.strength,
+            fractions,
+            report.seconds,
+            self._before,
+            self._after,
+        )
         with path.open("w" if self._told == 1 else "a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, row] if file.tell() == 0 else [row])
 

@@ -12,17 +12,16 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from src_plugin.errors import ConfigError
-from src_plugin.report import SleepReport
-from src_plugin.status import Status
+from src_plugin.report import SleepReport, Status
 
 # Okabe & Ito's colours, told apart by colour-blind readers too.
-COLOURS = {Status.slept: "#0072B2", Status.settled: "#009E73", Status.levelled: "#CC79A7", Status.awake: "#BBBBBB"}
+COLOURS = {Status.SLEPT: "#0072B2", Status.SETTLED: "#009E73", Status.LEVELLED: "#CC79A7", Status.AWAKE: "#BBBBBB"}
 BEFORE, OTHERS, INK, GREY = "#E69F00", ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"), "#444444", "#E2E2E2"
 STAGES = (
     ("share_trained", "after training", BEFORE, "o"),
-    ("share_slept", "after the sleep", COLOURS[Status.slept], "s"),
-    ("share_settled", "settled", COLOURS[Status.settled], "^"),
-    ("share_levelled", "levelled", COLOURS[Status.levelled], "D"),
+    ("share_slept", "after the sleep", COLOURS[Status.SLEPT], "s"),
+    ("share_settled", "settled", COLOURS[Status.SETTLED], "^"),
+    ("share_levelled", "levelled", COLOURS[Status.LEVELLED], "D"),
 )
 """What reports the share of noise that new classes win, its name, colour and marker."""
 
@@ -76,9 +75,9 @@ def _reports_of(nights: Any) -> list[SleepReport]:
 
 
 def _status(axis: Axes, reports: Sequence[SleepReport]) -> None:
-    status = [Status.of(report) for report in reports]
+    status = [report.status for report in reports]
     counts = Counter(status)
-    handles = [Patch(color=COLOURS[kind], label=f"{counts[kind]} {kind}") for kind in reversed(Status) if counts[kind]]
+    handles = [Patch(color=COLOURS[kind], label=f"{counts[kind]} {kind}") for kind in Status if counts[kind]]
     axis.bar(range(1, len(status) + 1), 1, width=0.9, color=[COLOURS[one] for one in status])
     _tidy(axis, f"{len(reports)} night{'s' if len(reports) > 1 else ''}", handles=handles)
     axis.set_ylim(0, 1)
@@ -111,7 +110,7 @@ def _shares(axis: Axes, reports: Sequence[SleepReport]) -> None:
     for key, words, colour, marker in STAGES:
         shares = [getattr(report, key) for report in reports]
         if key == "share_slept":  # it is that after training where there was no sleep
-            shares = [s if Status.of(r) == Status.slept else None for s, r in zip(shares, reports, strict=True)]
+            shares = [s if r.status == Status.SLEPT else None for s, r in zip(shares, reports, strict=True)]
         _line(axis, shares, colour, marker, words)
     wanted = [(night, 100 * report.expected_share) for night, report in enumerate(reports, 1) if report.balance]
     axis.plot(*zip(*wanted, strict=True), "_", color="black", markersize=11, markeredgewidth=1.4, label="their share")

@@ -22,7 +22,7 @@ AVALANCHE = (  # the plugin and what it alone uses; what its users' evaluators t
 LAYERS = (  # a room or file imports from those further up only, and from itself
     "src_plugin: errors",
     "src_plugin: kernel, report",
-    "src_plugin: config, status",
+    "src_plugin: config",
     "src_plugin: head",
     "src_plugin: waking",
     "src_plugin: night",

@@ -12,8 +12,7 @@ from src_plugin import SleepConfig, plot_sleeps
 from src_plugin.errors import ConfigError
 from src_plugin.picture import COLOURS
 from src_plugin.plugin import SRCPlugin
-from src_plugin.report import SleepReport
-from src_plugin.status import Status
+from src_plugin.report import SleepReport, Status
 
 
 def slept(config=QUICK):

@@ -46,6 +46,8 @@ class StreamConfig(Section):
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
         images_per_experience: Train on fewer images, drawn from the run's seed and spread evenly over the classes of an
             experience: a number (50), a fraction (0.1), or a list of either with one for each experience.
+        class_shares: Keep so much of the training and test images of each class, e.g. [1, 0.1, ...] for classes of uneven
+            size: one share in (0, 1] for each class, in the order of labels.
         scale: What images or features are divided by: a number; "first", the largest value of the first experience's
             training images; "running", the largest of all experiences so far, for methods that keep no images; None
             leaves them as they are.
@@ -74,6 +76,7 @@ class StreamConfig(Section):
     class_order: Literal["fixed", "seeded", "seeded_experiences"] | list[int] = "fixed"
     samples_per_experience: Positive | None = None
     images_per_experience: Part | Annotated[list[Part], Field(min_length=1)] | None = None
+    class_shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] | None = None
     scale: Literal["first", "running"] | Annotated[float, Field(gt=0)] | None = None
     first: Positive | None = None
     validation: bool = False
@@ -108,6 +111,8 @@ class StreamConfig(Section):
             raise ValueError(f"folder is for dataset: image_folder, and {self.dataset} is found by its own name")
         if self.images_per_experience is not None and (self.permutations or self.then):
             raise ValueError("images_per_experience is for streams that are cut by classes; use samples_per_experience")
+        if self.class_shares is not None and (self.permutations or self.then):
+            raise ValueError("class_shares is for streams that are cut by classes; leave it out")
         if self.images_per_experience is not None and self.samples_per_experience is not None:
             raise ValueError("images_per_experience and samples_per_experience exclude each other; set one to null")
         for group in self.experiences or []:
@@ -305,7 +310,7 @@ class RunConfig(Section):
 LATER_STREAM_FIELDS: dict[str, Any] = {
     **{"experiences": None, "permutations": None, "then": None},
     **{"first": None, "validation": False, "task_labels": False},
-    **{"folder": None, "images_per_experience": None, "scale": None},
+    **{"folder": None, "images_per_experience": None, "class_shares": None, "scale": None},
 }
 """Fields that came when there were records already, with defaults that leave the hashes of those as they are."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -165,6 +166,35 @@ def _for_each(wanted: int | float | Sequence[int | float], n: int) -> list[int |
     if len(each) != n:
         raise ConfigError(f"stream.images_per_experience has {len(each)} entries for {n} experiences")
     return each
+
+
+def thin_out(data: Dataset, shares: Sequence[float]) -> Dataset:
+    """Return a data set with a share of the training and the test images of each class, the first in file order.
+
+    Args:
+        data: The data set.
+        shares: One for each class, in the order of labels, in (0, 1]; at least one image is left.
+
+    Raises:
+        ConfigError: There is not one share for each class.
+    """
+    if len(shares) != data.n_classes:
+        raise ConfigError(f"stream.class_shares has {len(shares)} entries for {data.n_classes} classes")
+
+    def rows(labels: Tensor) -> Tensor:
+        there = [rows_of_classes(labels, [label]) for label in range(data.n_classes)]
+        return (
+            torch.cat([part[: math.ceil(s * len(part))] for s, part in zip(shares, there, strict=True)]).sort().values
+        )
+
+    train, test = rows(data.train_labels), rows(data.test_labels)
+    return replace(
+        data,
+        train_images=select(data.train_images, train),
+        train_labels=data.train_labels[train],
+        test_images=select(data.test_images, test),
+        test_labels=data.test_labels[test],
+    )
 
 
 def hold_out(data: Dataset) -> Dataset:

@@ -30,6 +30,7 @@ from benchmarks.streams.splitting import (
     rows_of,
     rows_of_classes,
     split_classes,
+    thin_out,
 )
 from src_plugin.errors import ConfigError
 
@@ -139,6 +140,8 @@ def build_stream(config: StreamConfig, *, data: Dataset, seed: int, at_once: boo
     check_first(config, len(classes))
     if config.validation:
         data = hold_out(data)
+    if config.class_shares is not None:
+        data = thin_out(data, config.class_shares)
     if config.permutations is not None:
         images, parts, tests = _permuted(config, data=data, seed=seed)
     elif config.then is not None:

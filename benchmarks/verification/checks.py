@@ -228,6 +228,7 @@ def _column_problems(record: Record, config: RunConfig, classes: Sequence[Sequen
     elif (
         not stream.validation
         and stream.first is None
+        and stream.class_shares is None
         and not (config.backbone and config.backbone.unreadable == "skip")
     ):
         sources = [stream.dataset, *(stream.then or ())] * (stream.permutations or 1)
