@@ -33,7 +33,7 @@ def draw_depth(records: Sequence[Told], path: Path) -> list[Path]:
         return []
     note = (
         "A: all classes at the end of a stream. B: all weights, mean over nights after task 1. C: all classes at once, "
-        "from few images to all; bars are Student's 95 % intervals. "
+        "from few images to all; markers are seeds. "
         f"{', '.join(str(len(group)) for group in groups.values())} seeds."
     )
     figure, parts = column(HEIGHTS, title="Depth, task 1, and one task", note=note)
@@ -71,9 +71,8 @@ def _means(group: Sequence[Told], key: str) -> list[float]:
 
 def _single(axis: Axes, group: Sequence[Told], k: int) -> None:
     found = trained(group)
-    axis.errorbar(
-        list(found),
-        [100 * by.mean for by in found.values()],
-        yerr=[100 * (by.half_width or 0.0) for by in found.values()],
-        fmt=f"-{MARKERS[k]}", color=COLOURS[k], markersize=3.5, elinewidth=1, linewidth=1.2,
-    )  # fmt: skip
+    colour = COLOURS[k]
+    axis.plot(list(found), [100 * by.mean for by in found.values()], "-", color=colour, linewidth=1.2)
+    for record in group:
+        points = {int(n): 100 * (after - before) for n, (before, after) in record["trained"].items()}
+        axis.plot(list(points), list(points.values()), MARKERS[k], color=colour, markersize=3)
