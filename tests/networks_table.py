@@ -72,10 +72,10 @@ natural order, one epoch each, batches of 128; under SGD (0.05) 784-600-600-10 w
 784-512-10. Accuracy on all test images in percent: settling and levelling alone / with the sleep of `SleepConfig()`,
 mean over two seeds, which differ by 2 points on average and 11.5 at most. Nothing was chosen on them.
 
-Normalised and standardised inputs end where raw pixels do or above. Inputs in [-1, 1] lose 10 and 18 points on MNIST, of
-which settling and levelling alone lose 5 and 14, and none on Fashion-MNIST. GELU loses nothing under SGD, 2 and 6 points
-under Adam. Batch norm loses 10 to 14 points: under Adam settling alone loses as many, under SGD it loses none, and
-there the sleep adds nothing to it.
+Normalised and standardised inputs end where raw pixels do or above. Inputs in [-1, 1] lose 10 and 18 points on MNIST,
+of which settling and levelling alone lose 5 and 14, and none on Fashion-MNIST. GELU loses nothing under SGD, 2 and 6
+points under Adam. Batch norm loses 10 to 14 points: under Adam settling alone loses as many, under SGD it loses none,
+and there the sleep adds nothing to it.
 
 """
 
