@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.markdown import BEGIN, END
 from family_samples import FAMILIES, Family, look
 from network_samples import HIDDEN, KINDS, WAYS, Kind, train
 
@@ -61,6 +62,21 @@ REFUSED = """
 
 | network | what is said |
 |---|---|
+"""
+
+FORMS = """
+## Inputs of any sign, and heads, on MNIST and Fashion-MNIST
+
+Made by `python tests/forms_table.py --mnist DIR --fashion DIR --rows FILE`. Five experiences of two classes in their
+natural order, one epoch each, batches of 128; under SGD (0.05) 784-600-600-10 without biases, under Adam (0.001)
+784-512-10. Accuracy on all test images in percent: settling and levelling alone / with the sleep of `SleepConfig()`,
+mean over two seeds, which differ by 2 points on average and 11.5 at most. Nothing was chosen on them.
+
+Normalised and standardised inputs end where raw pixels do or above. Inputs in [-1, 1] lose 10 and 18 points on MNIST,
+of which settling and levelling alone lose 5 and 14, and none on Fashion-MNIST. GELU loses nothing under SGD, 2 and 6
+points under Adam. Batch norm loses 10 to 14 points: under Adam settling alone loses as many, under SGD it loses none,
+and there the sleep adds nothing to it.
+
 """
 
 FAMILY = """
@@ -128,7 +144,18 @@ def page(rows, seeds):
     slept = "".join(lines[name] for name, kind in KINDS.items() if not kind.refused)
     refused = "".join(lines[name] for name, kind in KINDS.items() if kind.refused)
     families = "".join(f"| {' | '.join(rows[name])} |\n" for name in FAMILIES)
-    return HEADER.format(hidden=HIDDEN, seeds=seeds) + slept + UNDER + REFUSED + refused + FAMILY + families
+    forms = BEGIN + PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0] + END + "\n"  # of forms_table.py
+    return (
+        HEADER.format(hidden=HIDDEN, seeds=seeds)
+        + slept
+        + UNDER
+        + FORMS
+        + forms
+        + REFUSED
+        + refused
+        + FAMILY
+        + families
+    )
 
 
 if __name__ == "__main__":
