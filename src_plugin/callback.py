@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from src_plugin.head.state import Head
 from src_plugin.ranks import check_ranks, of_all_ranks, of_this_rank, sleep_once
 from src_plugin.report import SleepReport, Status
 from src_plugin.sleeper import Seed, Sleeper
+from src_plugin.waking.drift import checksums
 from src_plugin.waking.known import Seen
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head
@@ -51,6 +53,11 @@ def _bases() -> tuple[type, ...]:
 
 if not TYPE_CHECKING:
     Callback = type("Callback", _bases(), {"__doc__": "A callback for the Trainer of each package of Lightning."})
+
+
+def _prints(model: nn.Module) -> set[int]:
+    """Return checksums of all parameters."""
+    return set(checksums(model, apart_from=()).values())
 
 
 def log_sleep(trainer: Trainer, report: SleepReport) -> None:
@@ -148,6 +155,11 @@ class SRCCallback(Callback):
         self._stage = "fit"  # what the Trainer is doing, in its own word
         self._device: torch.device | str = "cpu"
         self._epoch: int | None = None
+        self._left: tuple[weakref.ref[nn.Module], set[int]] | None = None  # what the last fit left, and its checksums
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the model: a copy goes on with its own."""
+        return {**self.__dict__, "_left": None}
 
     @property
     def config(self) -> SleepConfig:
@@ -181,12 +193,20 @@ class SRCCallback(Callback):
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what several processes cannot put together.
+        """Refuse another network than that of the last fit, and what several processes cannot put together.
 
         Raises:
-            ConfigError: Several train, and class means are to be kept.
+            ConfigError: It is another one; or several train, and class means are to be kept.
         """
         check_ranks(self.config)
+        model = self._model(pl_module)
+        if self._left is not None and self._left[0]() is not model and not self._left[1] & _prints(model):
+            raise ConfigError(
+                f"this SRCCallback has the mean input and classes of another {type(model).__name__}, and no weights of "
+                "this one are those that its last fit left: use a new SRCCallback() for another network; for the same "
+                "one with weights of a file, give a new one the state, load_state_dict(old.state_dict())"
+            )
+        self._sleeper.begin(model)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take states again from whoever gives one."""
@@ -239,6 +259,8 @@ class SRCCallback(Callback):
         if trainer.is_global_zero:
             log_sleep(trainer, self.reports[-1])
         self._copies = None
+        model = self._model(pl_module)
+        self._left = weakref.ref(model), _prints(model)
         trainer.strategy.barrier("SRCCallback.on_train_end")
 
     def _sleep(self, pl_module: LightningModule, callbacks: Sequence[Callback]) -> None:
@@ -281,7 +303,7 @@ class SRCCallback(Callback):
         """
         if self._stage == "fit":
             self._sleeper.load_state_dict(of_this_rank(state_dict), self._device)
-            self._epoch = state_dict["epoch"]
+            self._epoch, self._left = state_dict["epoch"], None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what the other processes have seen of this fit."""

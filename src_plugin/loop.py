@@ -128,6 +128,7 @@ class SRC:
         """
         if self._task is not None:
             raise ConfigError("src.task(): the task before is not over yet; end its `with` block first")
+        self._sleeper.begin(self.model)
         self._task = _Task(self.model, self._sleeper, None if classes is None else _class_numbers(classes))
         waking = self._sleeper.waking
         waking.begin_epoch(self.model)

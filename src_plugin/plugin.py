@@ -221,6 +221,7 @@ class SRCPlugin(SupervisedPlugin):  # type: ignore[type-arg, misc, unused-ignore
     def before_training(self, strategy: Any, *args: Any, **kwargs: Any) -> None:
         """Take the right place among the plugins; refuse to go on from another run."""
         self._check_same_run(strategy)
+        self._sleeper.begin(strategy.model)
         plugins = strategy.plugins
         for kind, why in UNDO_SLEEP.items():
             if any(isinstance(p, kind) for p in plugins):

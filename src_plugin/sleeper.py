@@ -6,6 +6,7 @@ pass, an epoch and an experience begin and end. Same batches and seed, same bits
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,12 +23,15 @@ from src_plugin.head.state import Head
 from src_plugin.night.sleep import sleep_head
 from src_plugin.night.stages import prepare
 from src_plugin.night.stimulus import as_generator
-from src_plugin.report import SleepReport, summarise
+from src_plugin.report import SleepReport, Status, summarise
 from src_plugin.waking.boundary import stay_awake, sum_up
 from src_plugin.waking.known import Known, Seen
 from src_plugin.waking.observer import Waking
 from src_plugin.waking.snapshot import check_same_head, restore, snapshot
 from src_plugin.waking.summary import TrainingSummary
+
+SLEPT: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Layers that a night has changed, in this process; they are not kept alive."""
 
 Seed = int | np.random.Generator | torch.Generator | None
 
@@ -81,6 +85,17 @@ class Sleeper:
             known=known if known.counts else None,
         )
 
+    def begin(self, model: nn.Module) -> None:
+        """Warn of a model that has slept under another object, whose memory this one does not have."""
+        is_new = not (self.reports or self.waking.ledger.seen or self.config.is_off)
+        if is_new and any(module in SLEPT for module in model.modules()):
+            self.warn(
+                "reuse",
+                f"this {type(model).__name__} has slept under another object, whose mean input and classes this one "
+                "does not know: use one for all tasks, load its state here, load_state_dict(other.state_dict()), or "
+                "tell what the model knows, seen=[...] and mean_input=...",
+            )
+
     def sleep(
         self,
         model: nn.Module,
@@ -122,6 +137,8 @@ class Sleeper:
             training = complete(head, training)
         with around or nullcontext():
             self.reports.append((night or self.pass_night)(head, training))
+        if self.reports[-1].status is not Status.AWAKE:
+            SLEPT.update(head.modules)
         return self.reports[-1]
 
     def stay_awake(self, reason: str) -> SleepReport:

@@ -1,5 +1,7 @@
 """SRCCallback refuses what cannot sleep in the first batch, before any weight changed."""
 
+import copy
+
 import pytest
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -75,3 +77,40 @@ def test_after_a_fit_of_which_nothing_passed_the_head_it_stays_awake():
     with pytest.warns(UserWarning, match="SRCCallback: no sleep after this experience: nothing that was trained on"):
         fit(Whole(Bypass()), callback)
     assert [report.decision for report in callback.reports] == ["awake"]
+
+
+def test_one_callback_over_another_network_is_refused_and_the_cures_work():
+    module, callback = Whole(), SRCCallback(QUICK)
+    fit(module, callback)
+    other = Whole()
+    state = copies(other)
+    with pytest.raises(ConfigError, match=r"of another Whole, .*use a new SRCCallback\(\).*load_state_dict\(old.state"):
+        fit(other, callback, classes=(2, 3))
+    assert changed(other, state) == []
+    fit(other, SRCCallback(QUICK))
+    going_on = SRCCallback(QUICK)
+    going_on.load_state_dict(callback.state_dict())
+    fit(Whole(), going_on, classes=(2, 3))
+    assert going_on.summary().startswith("2 nights")
+
+
+def test_one_callback_goes_on_with_a_copy_of_its_network_and_with_what_was_trained_since():
+    module, callback = Whole(), SRCCallback(QUICK)
+    fit(module, callback)
+    copied = copy.deepcopy(module)
+    fit(copied, callback, classes=(2, 3))
+    fit(copied)
+    fit(copied, callback, classes=(0, 2))
+    assert callback.summary().startswith("3 nights")
+
+
+def test_a_new_callback_on_a_network_that_has_slept_is_warned_of_and_told_what_it_knows():
+    module = Whole()
+    fit(module, SRCCallback(QUICK))
+    with pytest.warns(UserWarning, match="SRCCallback: this Whole has slept under another object.*use one for all"):
+        fit(module, SRCCallback(QUICK), classes=(2, 3))
+    callback = SRCCallback(QUICK, seen=[0, 1], mean_input=data([0, 1]).tensors[0].mean(0))
+    fit(module, callback, classes=(2, 3))
+    assert not callback.reports[0].reason.startswith("first sleep")
+    with pytest.raises(ConfigError, match="give class numbers from 0"):
+        SRCCallback(QUICK, seen=[-1])

@@ -1,6 +1,9 @@
 """What is known goes into a file and comes back, and a model may know something before it is watched."""
 
+import copy
+import gc
 import multiprocessing
+import weakref
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from plugin_samples import SIMULATED, benchmark, build
 from plugin_samples import network as small
 from src_plugin import SRC, SleepConfig, SRCPlugin
 from src_plugin.errors import ConfigError, HeadNotFoundError, StimulusError
+from src_plugin.sleeper import SLEPT
 
 SEEN = {0: 3, 1: 2}
 
@@ -193,6 +197,45 @@ def test_what_does_not_fit_the_head_is_refused_in_the_first_batch(given, kind, w
     with pytest.raises(kind, match=why):
         learn(model, SRC(model, **given), adam(model), [2])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# -- no silent reuse ---------------------------------------------------------------------------------------------------
+
+REUSE = "has slept under another object.*use one for all tasks, load its state here.*or tell what the model knows"
+
+
+def test_a_new_object_on_a_model_that_has_slept_is_warned_of_and_each_cure_is_silent():
+    model = network()
+    first = SRC(model)
+    learn(model, first, adam(model), [0])
+    with pytest.warns(UserWarning, match=f"SRC: this Sequential {REUSE}"):
+        learn(model, SRC(model), adam(model), [1])
+    learn(model, first, adam(model), [1])
+    loaded, told = SRC(model), SRC(model, seen=[0, 1], mean_input=torch.ones(64))
+    loaded.load_state_dict(first.state_dict())
+    for src in (loaded, told):
+        learn(model, src, adam(model), [2])
+    copied = copy.deepcopy(model)
+    learn(copied, SRC(copied), adam(copied), [2])  # nobody knows of it
+
+
+def test_a_new_plugin_on_a_model_that_has_slept_is_warned_of():
+    strategy, stream = build(SRCPlugin(), train_epochs=5), benchmark().train_stream
+    strategy.train(stream[0])
+    with pytest.warns(UserWarning, match=f"SRCPlugin: this Sequential {REUSE}"):
+        build(SRCPlugin(), model=strategy.model).train(stream[1])
+
+
+def test_the_mark_of_a_slept_model_is_in_no_state_and_keeps_nothing_alive():
+    model = network()
+    names = list(model.state_dict()), list(vars(model[0]))
+    learn(model, SRC(model), adam(model), [0])
+    assert (list(model.state_dict()), list(vars(model[0]))) == names
+    layer = weakref.ref(model[0])
+    assert layer() in SLEPT
+    del model
+    gc.collect()
+    assert layer() is None
 
 
 def test_the_examples_of_the_docs_run(tmp_path, monkeypatch):

@@ -132,6 +132,15 @@ def test_another_model_is_refused(tmp_path):
         train(Classifier(), callback, folder=tmp_path / "second")
 
 
+def test_what_a_model_knows_is_told(tmp_path):
+    torch.manual_seed(0)
+    callback = SRCTrainerCallback(SLEEPS, seen=[0, 1], mean_input=Blobs(10, 0).tensors[0].mean(0))
+    train(Classifier(), callback, classes=(2, 3), folder=tmp_path, save_strategy="no")
+    assert not callback.reports[0].reason.startswith("first sleep")
+    with pytest.raises(ConfigError, match="give class numbers from 0"):
+        SRCTrainerCallback(SLEEPS, seen=[-1])
+
+
 def test_training_that_broke_off_is_taken_up_by_the_next_one(tmp_path):
     class Break(transformers.TrainerCallback):
         def on_epoch_begin(self, args, state, control, **kwargs):

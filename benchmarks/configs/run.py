@@ -46,8 +46,8 @@ class StreamConfig(Section):
         samples_per_experience: Train on the first so many images of each experience in file order; None for all.
         images_per_experience: Train on fewer images, drawn from the run's seed and spread evenly over the classes of an
             experience: a number (50), a fraction (0.1), or a list of either with one for each experience.
-        class_shares: Keep so much of the training and test images of each class, e.g. [1, 0.1, ...] for classes of uneven
-            size: one share in (0, 1] for each class, in the order of labels.
+        class_shares: Keep such a share, in (0, 1], of the training and test images of each class, for classes of uneven
+            size; in the order of labels, e.g. [1, 0.1, ...].
         scale: What images or features are divided by: a number; "first", the largest value of the first experience's
             training images; "running", the largest of all experiences so far, for methods that keep no images; None
             leaves them as they are.
