@@ -19,7 +19,7 @@ N_BINS = 15
 """Of confidence, equally wide, as in Guo et al. 2017."""
 
 Scores = dict[str, float]
-"""`ece`, `brier` and `nll`, see `calibration_of`."""
+"""`ece`, `brier`, `nll` and `class_mean`, see `calibration_of`."""
 
 
 def calibrate(strategy: Any, tests: Sequence[TestSet], *, device: str = "cpu", batch_size: int = 1000) -> Scores | None:
@@ -54,20 +54,23 @@ def calibration_of(logits: Tensor, labels: Tensor) -> Scores:
 
     Returns:
         `ece`: expected calibration error, in [0, 1]. `brier`: mean over images of the squared distance of all
-        probabilities to the label's one-hot, in [0, 2]. `nll`: mean negative log-likelihood, in nats.
+        probabilities to the label's one-hot, in [0, 2]. `nll`: mean negative log-likelihood, in nats. `class_mean`:
+        mean over classes of accuracy.
 
     Example:
         >>> calibration_of(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
-        {'ece': 0.0, 'brier': 0.5, 'nll': 0.693147}
+        {'ece': 0.0, 'brier': 0.5, 'nll': 0.693147, 'class_mean': 0.5}
     """
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     logits = logits.double()
     share = logits.softmax(1)
+    right = (logits.argmax(1) == labels).double()
     one_hot = functional.one_hot(labels, logits.shape[1])
     found = {
         "ece": multiclass_calibration_error(share, labels, num_classes=logits.shape[1], n_bins=N_BINS),
         "brier": (share - one_hot).square().sum(1).mean(),
         "nll": functional.cross_entropy(logits, labels),
+        "class_mean": torch.stack([right[labels == label].mean() for label in labels.unique()]).mean(),
     }
     return {name: round(float(value), 6) for name, value in found.items()}

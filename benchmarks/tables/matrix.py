@@ -6,7 +6,7 @@ What auto gains is paired by seed: auto and its rival learn from the same initia
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from textwrap import fill
 
@@ -56,6 +56,7 @@ class Row:
             done maps to nothing.
         no_harm: Whether sleep promises to cost nothing here.
         lost: Runs that diverged or failed.
+        class_means: Method -> seed -> mean over classes of accuracy, where classes are of uneven size.
         asleep: Seconds of auto's sleeps over its seconds of training, both measured in the same runs; None without one.
     """
 
@@ -65,6 +66,7 @@ class Row:
     finals: dict[str, dict[int, float]]
     no_harm: bool = False
     lost: int = 0
+    class_means: dict[str, dict[int, float]] = field(default_factory=dict)
     asleep: float | None = None
 
     def mean(self, method: str) -> float | None:
@@ -104,21 +106,35 @@ def make_rows(matrix: Matrix, records: Iterable[Record]) -> list[Row]:
 
 def _row(cell: Cell, found: dict[tuple[str, str, str], list[Record]]) -> Row:
     finals: dict[str, dict[int, float]] = {}
+    class_means: dict[str, dict[int, float]] = {}
     lost = 0
     slept: list[Seconds] = []
+    is_uneven = cell.config.stream.class_shares is not None
     for method, strategy in cell.strategies.items():
         key = (cell.config.name, strategy, config_hash(resolve(cell.config, strategy)))
         finals[method] = {}
         for record in sorted(found.get(key, []), key=lambda record: record.seed):
             if record.status == "done" and record.final_accuracy is not None:
                 finals[method][record.seed] = record.final_accuracy
+                class_mean = ((record.calibration or [{}])[-1].get("after") or {}).get("class_mean")
+                if is_uneven and class_mean is not None:
+                    class_means.setdefault(method, {})[record.seed] = class_mean
                 slept += [record.seconds] if method == AUTO else []
             else:
                 lost += 1
     train = sum(seconds.train for seconds in slept)
     asleep = sum(seconds.sleep for seconds in slept) / train if train else None
     regime = cell.regime
-    return Row(cell.title, regime.group, regime.title, finals, no_harm=regime.no_harm, lost=lost, asleep=asleep)
+    return Row(
+        cell.title,
+        regime.group,
+        regime.title,
+        finals,
+        no_harm=regime.no_harm,
+        lost=lost,
+        class_means=class_means,
+        asleep=asleep,
+    )
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
@@ -159,7 +175,10 @@ def columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 
 
 def _accuracy(row: Row, *, method: str) -> str:
-    return percent(row.mean(method)) if method in row.finals else ""
+    if method not in row.finals:
+        return ""
+    by_class = list(row.class_means.get(method, {}).values())
+    return percent(row.mean(method)) + (f" ({percent(float(np.mean(by_class)))})" if by_class else "")
 
 
 def _seeds(row: Row) -> str:
@@ -259,4 +278,5 @@ def markdown_tables(rows: Sequence[Row], records: Sequence[Record]) -> str:
             title = row.title if row.group else f"**{row.title}**"
             cells.append([title, *(text(row) for text in shown.values())])
         lines += [f"### {dataset}", "", markdown.table(["regime", *shown], cells, align="lr"), ""]
-    return "\n".join([*lines, f"{describe_matrix(records)}."])
+    uneven = " In brackets: mean over classes, of uneven size." if any(row.class_means for row in rows) else ""
+    return "\n".join([*lines, f"{describe_matrix(records)}.{uneven}"])

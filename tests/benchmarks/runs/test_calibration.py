@@ -58,3 +58,8 @@ def test_records_from_before_are_read_and_rows_must_fit():
     assert b'"ece": 0.1' in as_bytes(record)
     with pytest.raises(ValidationError, match="calibration and accuracy differ"):
         make_record(calibration=[pair])
+
+
+def test_the_mean_over_classes_weighs_rare_ones_like_all():
+    logits = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    assert calibration_of(logits, torch.tensor([0, 0, 0, 1]))["class_mean"] == 0.5

@@ -100,3 +100,20 @@ def test_without_sizes_numbers_of_images_are_not_checked_but_how_many_there_are(
 
 
 # -- scale -------------------------------------------------------------------------------------------------------------
+
+
+def test_classes_of_uneven_size_keep_their_first_images_of_training_and_of_testing(digits: Dataset) -> None:
+    shares = [1.0, 0.1] * 5
+    stream = build_stream(config(class_shares=shares), data=digits, seed=0)
+    for labels, was in ((stream.data.train_labels, digits.train_labels), (stream.data.test_labels, digits.test_labels)):
+        kept, all_of = labels.bincount(), was.bincount()
+        assert (kept[::2] == all_of[::2]).all()
+        assert (kept[1::2] == (all_of[1::2] / 10).ceil()).all()
+    first = (digits.test_labels == 1).nonzero()[0]
+    rows = (stream.data.test_labels == 1).nonzero()[0]
+    assert (stream.data.test_images[rows] == digits.test_images[first]).all()
+
+
+def test_shares_must_be_one_for_each_class(digits: Dataset) -> None:
+    with pytest.raises(ConfigError, match="class_shares has 3 entries for 10 classes"):
+        build_stream(config(class_shares=[1.0, 0.5, 0.5]), data=digits, seed=0)

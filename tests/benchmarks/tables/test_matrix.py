@@ -194,3 +194,8 @@ def test_headings_are_broken_between_words_and_only_as_far_as_they_must(
     headings = [str(column.header) for column in table.columns[1:]]
     assert [heading.replace("\n", " ") for heading in headings] == list(columns(make_rows(matrix, records)))
     assert max(heading.count("\n") + 1 for heading in headings) == n_lines
+
+
+def test_where_classes_are_of_uneven_size_the_mean_over_them_stands_in_brackets() -> None:
+    row = Row("digits", "streams", "uneven", {"naive": {0: 0.5, 1: 0.7}}, class_means={"naive": {0: 0.4, 1: 0.5}})
+    assert columns([row])["naive"](row) == "60.0 (45.0)"
