@@ -46,8 +46,8 @@ class Record(BaseModel):
         n_test: Test images of each column.
         calibration: Of each row of `accuracy`, before and after the sleep, over test images of what was seen so far:
             `ece`, `brier`, `nll` and `class_mean` as `benchmarks.runs.calibration` has them. None in a pair where the
-            method answers otherwise than by its outputs; None altogether with several heads, and in records before it was
-            measured.
+            method answers otherwise than by its outputs; None altogether with several heads, and in records before it
+            was measured.
         sleep_reports: One per sleep, as the plugin gave them.
         features: Where the inputs came from: hashes of the images, and backbone, weights and preprocessing if there was
             one; None for pixels of a published data set, whose files are checked.
