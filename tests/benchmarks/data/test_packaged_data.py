@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,9 +24,10 @@ import yaml
 from benchmarks.configs.files import load_config
 from benchmarks.configs.matrix import load_matrix
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.known import KnownSet, Packaged, Wheel
+from benchmarks.data.known import KnownSet, Packaged, Tarball, Wheel
 from benchmarks.data.load import load_dataset, load_images
-from benchmarks.data.packages import main, scale, write_images
+from benchmarks.data.packages import main, read_members, scale, write_images
+from benchmarks.data.second import SECOND
 from benchmarks.data.sets import DATA_SETS
 from benchmarks.errors import DataError
 from places import ROOT
@@ -32,6 +35,8 @@ from src_plugin.errors import ConfigError
 
 PACKAGED = [name for name, known in DATA_SETS.items() if isinstance(known.source, Packaged)]
 SUITE = ROOT / "configs" / "unseen" / "unseen.yaml"
+SECOND_SUITE = SUITE.with_name("second.yaml")
+FIRST = [name for name in PACKAGED if name not in SECOND]
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 28, 28), dtype=np.uint8)
 LABELS = np.repeat(np.arange(3), 10)
@@ -214,6 +219,51 @@ def test_a_pip_that_cannot_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_dataset("segment", data_root=tmp_path, download=True)
 
 
+def tarball(folder: Path, files: dict[str, bytes]) -> Packaged:
+    path = folder / "emoji-1.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    package = Tarball("emoji@1", path.name, sha256(path.read_bytes()))
+    return Packaged(package, {"package/*.png": sha256(b"onetwo")})
+
+
+def test_a_pattern_stands_for_all_files_that_match_in_order(tmp_path: Path) -> None:
+    package = tarball(tmp_path, {"package/b.png": b"two", "package/a.png": b"one", "package/c.md": b"three"})
+    assert read_members(package, tmp_path, title="Emoji") == [b"one", b"two"]
+
+
+def test_a_file_more_that_matches_is_refused(tmp_path: Path) -> None:
+    package = tarball(tmp_path, {"package/a.png": b"one", "package/b.png": b"two", "package/c.png": b"three"})
+    with pytest.raises(DataError, match=r"package/\*\.png in .* is not the published file of Emoji"):
+        read_members(package, tmp_path, title="Emoji")
+
+
+def test_npm_fetches_a_tarball_and_says_why_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tarball(tmp_path, {"package/a.png": b"one", "package/b.png": b"two"})
+    path = tmp_path / package.wheel.file
+    content = path.read_bytes()
+    path.unlink()
+
+    def run(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        assert command == ["npm", "pack", "--ignore-scripts", "emoji@1", "--pack-destination", str(tmp_path)]
+        path.write_bytes(content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert read_members(package, tmp_path, title="Emoji", download=True) == [b"one", b"two"]
+    path.unlink()
+
+    def missing(command: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        raise FileNotFoundError(command[0])
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    with pytest.raises(DataError, match=r"npm could not fetch emoji@1 .* it said: npm is not installed.* by hand"):
+        read_members(package, tmp_path, title="Emoji", download=True)
+
+
 def test_images_of_a_zip_are_those_of_the_package(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["silhouettes", str(tiny)])
     assert capsys.readouterr().out == f"{tiny / 'silhouettes.zip'}\n"
@@ -248,7 +298,7 @@ def test_what_is_known_beforehand_agrees(name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKAGED)
 def test_the_page_has_hashes_and_sizes(name: str) -> None:
-    page = (ROOT / "docs" / "unseen.md").read_text("utf-8")
+    page = (ROOT / "docs" / ("unseen_second.md" if name in SECOND else "unseen.md")).read_text("utf-8")
     known, packaged = DATA_SETS[name], source_of(name)
     rows = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
     assert f"| {known.n_train:,} + {known.n_test:,} |" in rows[0]
@@ -270,25 +320,36 @@ def words(part: Any) -> Iterator[str]:
         yield part.removesuffix(".zip")
 
 
-def test_the_unseen_suite_is_in_no_other_config() -> None:
-    unseen = {*PACKAGED, *yaml.safe_load(SUITE.read_text("utf-8"))["datasets"]}
+def test_the_unseen_suites_are_in_no_other_config() -> None:
+    suites = (yaml.safe_load(path.read_text("utf-8")) for path in (SUITE, SECOND_SUITE))
+    unseen = {*PACKAGED, *(name for suite in suites for name in suite["datasets"])}
     others = [path for path in (ROOT / "configs").rglob("*.yaml") if path.parent != SUITE.parent]
     assert len(others) > 20
     for path in others:
         assert not unseen & set(words(yaml.safe_load(path.read_text("utf-8")))), path
 
 
-def test_the_suite_trains_by_its_rule() -> None:
-    cells = load_matrix(SUITE).cells
-    assert {cell.config.stream.dataset for cell in cells} == {*PACKAGED, "image_folder"}
+@pytest.mark.parametrize(
+    ("suite", "names", "folder"),
+    [(SUITE, FIRST, "silhouettes"), (SECOND_SUITE, [*SECOND][1:], "emoji")],
+    ids=["first", "second"],
+)
+def test_a_suite_trains_by_its_rule(suite: Path, names: list[str], folder: str) -> None:
+    cells = load_matrix(suite).cells
+    assert {cell.config.stream.dataset for cell in cells} == {*names, "image_folder"}
     for cell in cells:
         stream, training = cell.config.stream, cell.config.training
-        sizes = DATA_SETS["silhouettes" if stream.dataset == "image_folder" else stream.dataset].sizes or ()
+        sizes = DATA_SETS[folder if stream.dataset == "image_folder" else stream.dataset].sizes or ()
         groups = stream.classes_per_experience or [len(sizes) // stream.n_experiences] * stream.n_experiences
         assert stream.class_order == "seeded"
         assert sum(groups) == len(sizes)
         assert groups == [2] * (len(groups) - 1) + [2 + len(sizes) % 2]
         assert (training.batch_size, training.epochs) == (32, math.ceil(3000 / (sum(sizes) / len(groups))))
+
+
+def test_the_second_suite_has_no_data_of_the_first() -> None:
+    files = [{*source_of(name).members.values()} for name in (*FIRST, *SECOND)]
+    assert len(set.union(*files)) == sum(map(len, files))
 
 
 def test_the_suite_is_a_matrix_and_no_config_of_one_benchmark() -> None:
