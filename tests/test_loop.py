@@ -129,7 +129,7 @@ def test_two_passes_into_one_loss_and_gradients_summed_over_passes_all_count():
         (F.cross_entropy(model(x), y) + F.cross_entropy(model(u), v)).backward()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-        assert src._sleeper.waking._n == 2 * len(x) + len(u)
+        assert src._sleeper.waking._inputs.n == 2 * len(x) + len(u)
 
 
 def test_a_loss_inside_the_model_is_seen():
@@ -228,9 +228,9 @@ def test_copies_and_files_made_within_a_task_are_plain_models():
         for other in (copied, loaded):
             other(torch.rand(2, 64))
             assert same(other, model)
-        n = src._sleeper.waking._n
+        n = src._sleeper.waking._inputs.n
         F.cross_entropy(copied(torch.rand(2, 64)), torch.tensor([0, 1])).backward()
-        assert src._sleeper.waking._n == n
+        assert src._sleeper.waking._inputs.n == n
 
 
 def test_a_second_task_inside_of_one_is_refused():

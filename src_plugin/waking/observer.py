@@ -35,6 +35,7 @@ from src_plugin.waking.class_means import ClassMeans
 from src_plugin.waking.classes import ClassLedger, why_no_classes
 from src_plugin.waking.doubts import doubts
 from src_plugin.waking.drift import buffer_checksums, changed, checksums, moved
+from src_plugin.waking.inputs import InputSums
 from src_plugin.waking.known import Known
 from src_plugin.waking.mean import check_mean_input
 from src_plugin.waking.recent import Recent
@@ -104,14 +105,9 @@ class Waking:
         self._buffers: dict[str, int] | None = None  # of all buffers, as old as the last sleep that looked at them
         self._buffers_now: dict[str, int] | None = None
         self._ends: set[str] = set()  # names of the output layers that earlier experiences had
-        self._total: NDArray[np.float64] | None = None
-        self._count = 0
-        self._least: NDArray[np.float64] | None = None  # value of each input in earlier experiences, if one was < 0
-        self._known: Known | None = known  # until an experience has a mean that this one's counts beside
+        self._inputs = InputSums(known)
         if known is not None:
             self._ledger.seen, self._ledger.counts = set(known.counts), dict(known.counts)
-            if known.mean is not None and bool((known.mean < 0).any()):
-                self._least = np.minimum(known.mean, 0.0)  # it is not above the mean
         self._iterations = 0  # since the last sleep
         self._norms: dict[str, Moments] = {}  # of batch norm in the head, by its name
         self._class_means = ClassMeans() if class_means else None
@@ -129,11 +125,7 @@ class Waking:
         self._above: list[nn.Module] = []  # what a named head passes its outputs on to
         self._parts_below: set[str] = set()  # names of the modules whose outputs reach the head
         self._parameters_below: set[str] = set()  # and of the parameters that its inputs are made with
-        self._sum: Tensor | None = None
-        self._least_now: Tensor | None = None
-        self._first: Tensor | None = None  # mean magnitude of the inputs in the first batch, shape ()
         self.refusal = ""  # what ended the watch in the middle of a run
-        self._n = 0
         self._recent = Recent()
         self._aside: list[Batch] = []
         self._n_aside = 0
@@ -185,7 +177,7 @@ class Waking:
 
         Which of them lie below the head only a pass can tell, so the inputs pass in eval mode first.
         """
-        if not (self._n or self._count):
+        if not self._inputs.has_any:
             check_model(model)  # torch's own words for such models come in the pass, and say nothing of sleep
         if self._buffers is None:
             self._buffers = buffer_checksums(model)
@@ -250,7 +242,7 @@ class Waking:
         try:
             self._note(model, passed, targets, classes=classes, generated=generated)
         except (HeadNotFoundError, StimulusError) as error:
-            if not (self._n or self._count):
+            if not self._inputs.has_any:
                 raise
             self.refusal = str(error)
 
@@ -270,14 +262,10 @@ class Waking:
             x, outputs, targets = x[: -generated * rows], outputs[:-generated], targets[:-generated]
         n = x.shape[0]
         total = x.sum(0, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
-        is_first = self._sum is None
+        is_first = self._inputs.sum is None
         if is_first:
             self._begin(model, total / n, outputs, targets, is_told=classes is not None)
-            self._first = x.abs().float().mean()
-        self._sum = total if self._sum is None else self._sum + total
-        least = x.amin(0)
-        self._least_now = least if self._least_now is None else torch.minimum(self._least_now, least)
-        self._n += n
+        self._inputs.note(x, total)
         for moments in self._own_norms.values():
             moments.now += n
         self._iterations += 1
@@ -297,8 +285,8 @@ class Waking:
             self.head = None
             return False
         self._names, self._sizes = self.head.names, self.head.sizes
-        if self._sum is not None:
-            self._check_same_inputs(self._sizes[0], len(self._sum))
+        if self._inputs.sum is not None:
+            self._inputs.check_size(self._sizes[0])
         self._above, self._parts_below = above, parts_below(model, self.head, seen)
         self._parameters_below = parameters_below(model, self.head, seen)
         self._path = seen.path or ()
@@ -309,9 +297,7 @@ class Waking:
     def _begin(self, model: nn.Module, mean: Tensor, outputs: Any, targets: Any, *, is_told: bool) -> None:
         """Look at the first batch of an experience, by its mean too, shape (n_0,); copy the weights before it."""
         assert self.head is not None
-        earlier = self._total if self._known is None else self._known.mean
-        if earlier is not None:
-            self._check_same_inputs(len(mean), len(earlier))
+        self._inputs.check_size(len(mean))
         self._check_known()
         try:
             check_mean_input(mean.cpu().double().numpy(), n_inputs=self._sizes[0], as_rates=self.needs_rates)
@@ -330,7 +316,8 @@ class Waking:
         Raises:
             ConfigError: There are some.
         """
-        missing = [] if self._known is None else [c for c in self._known.counts if c >= self._sizes[-1]]
+        known = self._inputs.known
+        missing = [] if known is None else [c for c in known.counts if c >= self._sizes[-1]]
         if missing:
             raise ConfigError(
                 f"seen has classes {missing}, and the head {list(self._names)} has {self._sizes[-1]} outputs: give the "
@@ -393,14 +380,14 @@ class Waking:
     @property
     def has_seen_input(self) -> bool:
         """Whether anything reached the head since the last `forget`."""
-        return self._n > 0
+        return self._inputs.n > 0
 
     def doubts(self) -> str:
         """Return why this experience cannot be slept on, as far as its first batch did not say so; "" if it can."""
-        if self.refusal or self.head is None or not self._n:
+        if self.refusal or self.head is None or not self._inputs.n:
             return self.refusal or NOTHING
         mean, size = self.mean_input(), self.head.sizes[0]
-        why = doubts(mean, self.recent, self._first, n_inputs=size, as_rates=self.needs_rates)
+        why = doubts(mean, self.recent, self._inputs.first, n_inputs=size, as_rates=self.needs_rates)
         return f"{why} ({self.head.describe()})" if why else ""
 
     @property
@@ -421,37 +408,10 @@ class Waking:
         Raises:
             StimulusError: Nothing was seen, or the head has other inputs than earlier.
         """
-        total, count = self._sums()
-        if count == 0:
-            raise StimulusError("nothing was seen in training, so there is no mean input to sleep on")
-        return total / count
+        return self._inputs.mean(self._counts_now)
 
-    def _sums(self) -> tuple[NDArray[np.float64], int]:
-        now = None if self._sum is None else self._sum.cpu().double().numpy()
-        if self._known is not None and self._known.mean is not None and now is not None:
-            new = {c: n for c, n in self.ledger.counts_now().items() if c not in self._known.counts}
-            count = max(1, round(self._known.weight(new) * self._n))
-            return self._known.mean * count + now, count + self._n
-        if self._total is None or now is None:
-            total = self._total if now is None else now
-            return (np.zeros(0) if total is None else total), self._count + self._n
-        self._check_same_inputs(len(now), len(self._total))
-        return self._total + now, self._count + self._n
-
-    def lowest(self) -> NDArray[np.float64] | None:
-        """Return the least value that each input ever had, or 0 if that is less; (n_0,). None if none was negative."""
-        if self._least_now is None or not bool((self._least_now < 0).any()):
-            return self._least
-        now = self._least_now.clamp(max=0.0).cpu().double().numpy()
-        return now if self._least is None else np.minimum(self._least, now)
-
-    @staticmethod
-    def _check_same_inputs(now: int, earlier: int) -> None:
-        if now != earlier:
-            raise StimulusError(
-                f"the head has {now} inputs now and had {earlier} earlier, so there is no mean over both. Name a head "
-                "that keeps its inputs: head='classifier'"
-            )
+    def _counts_now(self) -> dict[int, int]:
+        return self.ledger.counts_now()
 
     @property
     def has_other_end(self) -> bool:
@@ -500,7 +460,7 @@ class Waking:
         classes = self.ledger.classes()
         return TrainingSummary(
             mean=self.mean_input() if inputs is None else inputs.mean(0, dtype=torch.float64).numpy(),
-            lowest=self.lowest() if inputs is None else None,
+            lowest=self._inputs.lowest() if inputs is None else None,
             inputs=self._recent.inputs if inputs is None else inputs,
             before=self._before_now(),
             classes=classes,
@@ -522,9 +482,8 @@ class Waking:
         self._look()
         is_in_doubt = bool(self.doubts())
         if not is_in_doubt:
-            self._total, self._count = self._sums()
-            self._known = self._known if self._total is None else None
-            self._least = self.lowest()
+            self._inputs.fold(self._counts_now)
+        self._inputs.start()
         if self._class_means is not None:
             self._class_means.close(is_in_doubt=is_in_doubt)
         for norm, moments in self._own_norms.items():
@@ -550,10 +509,7 @@ class Waking:
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept between experiences, as plain numbers and arrays."""
         return {
-            "total": _tensor(self._total),
-            "count": self._count,
-            "least": _tensor(self._least),
-            "known": None if self._known is None else [self._known.counts, _tensor(self._known.mean)],
+            **self._inputs.state_dict(),
             "seen": sorted(self.ledger.seen),
             "ends": sorted(self._ends),
             "counts": dict(self.ledger.counts),
@@ -563,11 +519,7 @@ class Waking:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._total = None if state["total"] is None else state["total"].numpy()
-        self._count = int(state["count"])
-        self._least = None if state.get("least") is None else state["least"].numpy()
-        counts, mean = state.get("known") or (None, None)
-        self._known = None if counts is None else Known(counts, None if mean is None else mean.numpy())
+        self._inputs.load_state_dict(state)
         self.ledger.seen = set(state["seen"])
         self._ends = set(state.get("ends", ()))
         self.ledger.counts = dict(state.get("counts", {}))
@@ -578,17 +530,11 @@ class Waking:
     @property
     def kept_bytes(self) -> int:
         """Bytes kept from one experience to the next."""
-        known = None if self._known is None else self._known.mean
-        mean = sum(part.nbytes for part in (self._total, self._least, known) if part is not None)
         before = 0 if self.before is None else self.before.nbytes + 8 * len(self._below or ())
         classes = len(self.ledger.seen) + len(self.ledger.new) + len(self.ledger.counts)
         norms = sum(moments.nbytes for moments in self._norms.values())
         class_means = 0 if self._class_means is None else self._class_means.nbytes
-        return mean + before + norms + class_means + 8 * (1 + classes + len(self._buffers or ()))
-
-
-def _tensor(values: NDArray[np.float64] | None) -> Tensor | None:
-    return None if values is None else torch.from_numpy(values)
+        return self._inputs.nbytes + before + norms + class_means + 8 * (1 + classes + len(self._buffers or ()))
 
 
 def task_heads_message(model: nn.Module) -> str:

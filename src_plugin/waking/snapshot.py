@@ -22,11 +22,11 @@ def snapshot(waking: Waking) -> dict[str, Any]:
     now = {
         "head": list(waking._before_names),
         "before": None if before is None else _cpu([list(before.weights), list(before.biases)]),
-        "sum": _cpu(waking._sum),
-        "least": _cpu(waking._least_now),
-        "first": _cpu(waking._first),
+        "sum": _cpu(waking._inputs.sum),
+        "least": _cpu(waking._inputs.least),
+        "first": _cpu(waking._inputs.first),
         "refusal": waking.refusal,
-        "n": waking._n,
+        "n": waking._inputs.n,
         "iterations": waking._iterations,
         "below": waking._below,
         "buffers": waking._buffers,
@@ -46,6 +46,7 @@ def restore(waking: Waking, state: dict[str, Any], device: torch.device | str = 
         device: Where the head is going to be.
     """
     waking.load_state_dict(state)
+    waking._inputs.start()
     waking._start()
     if "now" in state:
         absorb(waking, state["now"], device)
@@ -56,9 +57,9 @@ def absorb(waking: Waking, now: dict[str, Any], device: torch.device | str = "cp
     waking._before_names = tuple(now["head"])
     before = _to(now["before"], device)
     waking.before = None if before is None else HeadState(tuple(before[0]), tuple(before[1]))
-    waking._sum, waking._least_now = _to(now["sum"], device), _to(now["least"], device)
-    waking._first, waking.refusal = _to(now.get("first"), device), now.get("refusal", "")
-    waking._n, waking._iterations = now["n"], now["iterations"]
+    inputs = waking._inputs
+    inputs.sum, inputs.least, inputs.first = (_to(now.get(key), device) for key in ("sum", "least", "first"))
+    inputs.n, waking._iterations, waking.refusal = now["n"], now["iterations"], now.get("refusal", "")
     waking._below, waking._buffers = now["below"], now["buffers"]
     waking.ledger.absorb({**now, "counters": _plain(now["counters"])})
     waking._recent.absorb(_plain(_to(now["recent"], device)))
