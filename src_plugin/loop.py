@@ -23,6 +23,7 @@ from src_plugin.errors import ConfigError
 from src_plugin.head.outputs import pick
 from src_plugin.head.state import Head
 from src_plugin.head.watch import Pass
+from src_plugin.ranks import check_ranks, sleep_once
 from src_plugin.report import SleepReport
 from src_plugin.sleeper import Seed, Sleeper
 from src_plugin.waking.known import Seen
@@ -46,7 +47,8 @@ class SRC:
 
     When the block ends, the head sleeps, in place: parameters keep their identity and optimizers their state, all below
     the head stays bit-identical, modes are restored, and nothing is drawn from global random states. After an exception
-    it does not; the next block goes on with the same task.
+    it does not; the next block goes on with the same task. In several processes (`torch.distributed`) what they have seen
+    is put together when the block ends in all of them: one sleeps, and all have its network.
 
     Args:
         model: The model, as the loop calls it.
@@ -124,10 +126,12 @@ class SRC:
                 not known then, and all count the same.
 
         Raises:
-            ConfigError: Another task is not over yet, or `classes` are no class numbers.
+            ConfigError: Another task is not over yet, `classes` are no class numbers, or several processes train and
+                class means are to be kept.
         """
         if self._task is not None:
             raise ConfigError("src.task(): the task before is not over yet; end its `with` block first")
+        check_ranks(self.config)
         self._sleeper.begin(self.model)
         self._task = _Task(self.model, self._sleeper, None if classes is None else _class_numbers(classes))
         waking = self._sleeper.waking
@@ -140,7 +144,8 @@ class SRC:
             task, self._task = self._task, None
             waking.release()
             waking.let_go()
-        task.end(self._night)
+        model = self.model
+        sleep_once(self._sleeper, lambda: task.end(self._night), lambda: [*model.parameters(), *model.buffers()])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is known, as plain numbers and tensors; `torch.load(..., weights_only=True)` reads it.

@@ -68,7 +68,7 @@ def check_ranks(config: SleepConfig) -> None:
     if n_ranks() > 1 and config.refits:
         raise ConfigError(
             f"{n_ranks()} processes train, and keep='class_means' adds up inputs in each of them for itself: train in "
-            "one process, Trainer(devices=1), or take keep='mean'"
+            "one process, in Lightning Trainer(devices=1), or take keep='mean'"
         )
 
 
