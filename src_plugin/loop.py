@@ -47,8 +47,8 @@ class SRC:
 
     When the block ends, the head sleeps, in place: parameters keep their identity and optimizers their state, all below
     the head stays bit-identical, modes are restored, and nothing is drawn from global random states. After an exception
-    it does not; the next block goes on with the same task. In several processes (`torch.distributed`) what they have seen
-    is put together when the block ends in all of them: one sleeps, and all have its network.
+    it does not; the next block goes on with the same task. In several processes (`torch.distributed`) what they have
+    seen is put together when the block ends in all of them: one sleeps, and all have its network.
 
     Args:
         model: The model, as the loop calls it.
