@@ -23,6 +23,9 @@ ELSEWHERE = {
     "lightning.md, 0": "tests/test_lightning_page.py runs it, with both packages of Lightning",
     "models.md, 0": "it needs the file of a run; tests/benchmarks/runs/test_saved.py has the same calls",
 }
+FOLLOWS = {"using.md, 6": "using.md, 5"}
+"""Blocks that go on where another ends."""
+
 AFTER_TRAINING = "print(src.reports[-1])"
 
 
@@ -64,9 +67,12 @@ def test_pages_have_blocks_and_what_is_left_out_is_one_of_them():
 @pytest.mark.filterwarnings("ignore:No loggers specified", "ignore:.*evaluator", "ignore:GPU available")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name not in ELSEWHERE])
-def test_a_block_runs_as_it_stands(name, capsys):
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # loggers of Avalanche leave files open
+def test_a_block_runs_as_it_stands(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     before, mark, after = BLOCKS[name].partition(AFTER_TRAINING)
     names = around()
+    exec(BLOCKS[FOLLOWS[name]] if name in FOLLOWS else "", names)
     exec(before, names)
     if mark:
         trained_with(names["src"])
