@@ -102,7 +102,7 @@ def test_split_mnist_of_avalanche_sleeps_with_its_own_transform(mnist_root):
     for experience in list(benchmark.train_stream)[:2]:
         strategy.train(experience)
     assert [report.decision for report in own(strategy).reports] == ["slept", "slept"]
-    lowest = plugin._waking.lowest()
+    lowest = plugin._waking._inputs.lowest()
     assert lowest.shape == (784,)
     assert lowest.min() == pytest.approx(-0.4242, abs=1e-3)
 
