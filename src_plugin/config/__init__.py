@@ -127,8 +127,7 @@ class SleepConfig:
         """Make a config from flat settings, e.g. out of YAML or JSON; lists become tuples.
 
         `engine` ("closed_form" or "simulated") says which of the two the sleep is, and `replay` (true or false)
-        whether there is one; gates end in `_gate`. In a night in closed form `steps: 0` leaves out
-        every stage.
+        whether there is one; gates end in `_gate`. In a night in closed form `steps: 0` leaves out every stage.
 
         Raises:
             ConfigError: A key is unknown (the nearest known one is named) or a value cannot be meant.
@@ -154,7 +153,8 @@ class SleepConfig:
             fractions = settings.get("fractions", ClosedForm().fractions)
             if fractions not in (ClosedForm().fractions, [*ClosedForm().fractions]):
                 raise ConfigError(
-                    f"SleepConfig(fractions={fractions!r}): a simulated sleep reads none; leave out engine"
+                    f"SleepConfig(fractions={fractions!r}): only a sleep in closed form reads fractions; this one is "
+                    "simulated, so give a depth, or add engine='closed_form'"
                 )
             simulation = Simulation(**own)
             return cls(sleep=simulation if replay else None, gates=gates, **given)
