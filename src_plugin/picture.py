@@ -27,7 +27,7 @@ STAGES = (
 
 
 def plot_sleeps(nights: Any, *, accuracy: Iterable[tuple[float, float]] | None = None, width: float = 3.5) -> Figure:
-    """Draw what each night did: status, what the sleep took from each layer, settling and levelling.
+    """Draw what each night did: status, how far each layer moved, settling and levelling.
 
     Args:
         nights: What slept (`SRC`, `SRCPlugin` or `SRCCallback`), or its reports.
@@ -50,7 +50,7 @@ def plot_sleeps(nights: Any, *, accuracy: Iterable[tuple[float, float]] | None =
             f"plot_sleeps: {len(reports)} nights and {len(pairs)} accuracies; give accuracy=[(before, after), ...], a "
             "pair for each night"
         )
-    panels = [_took, *([_shares] if any(report.balance for report in reports) else [])]
+    panels = [_moved, *([_shares] if any(report.balance for report in reports) else [])]
     heights = [0.6, *(1.75 for _ in panels), *([1.6] if pairs else [])]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -86,18 +86,13 @@ def _status(axis: Axes, reports: Sequence[SleepReport]) -> None:
     axis.tick_params(axis="x", length=0)
 
 
-def _took(axis: Axes, reports: Sequence[SleepReport]) -> None:
-    """Draw fractions; of simulated sleeps, which have none, how much weights changed over the night."""
-    has_fractions = any(report.fractions for report in reports)
-    told = [
-        dict(zip(report.layers, report.fractions if has_fractions else _changes(report), strict=False))  # none if awake
-        for report in reports
-    ]
+def _moved(axis: Axes, reports: Sequence[SleepReport]) -> None:
+    """Draw how much the weights of each layer changed over the night."""
+    told = [dict(zip(report.layers, _changes(report), strict=False)) for report in reports]  # none if awake
     for k, layer in enumerate(dict.fromkeys(layer for night in told for layer in night)):
         values = [night.get(layer) for night in told]
         _line(axis, values, OTHERS[k % len(OTHERS)], "os^Dv"[k % 5], layer or "output")
-    title = "Answer to the mean input: % that the sleep took"
-    _tidy(axis, title if has_fractions else "Change of weights, % of their norm")
+    _tidy(axis, "Change of weights, % of their norm")
     axis.set_ylim(bottom=0)
 
 

@@ -33,17 +33,17 @@ def labels(axis):
     return [text.get_text() for text in axis.get_legend().get_texts()]
 
 
-def test_each_night_has_its_status_and_what_each_layer_lost():
+def test_each_night_has_its_status_and_how_far_each_layer_moved():
     plugin = slept()
     figure = plot_sleeps(plugin)
     assert titles(figure) == [
         "2 nights",
-        "Answer to the mean input: % that the sleep took",
+        "Change of weights, % of their norm",
         "Noise that new classes win, %",
     ]
     assert labels(figure.axes[0]) == ["2 slept"]
-    took = lines(figure.axes[1])
-    assert took == {name: [100 * r.fractions[k] for r in plugin.reports] for k, name in enumerate(("0", "2"))}
+    moved = {name: [100 * r.weight_change[k] / r.weight_norm[k] for r in plugin.reports] for k, name in enumerate("02")}
+    assert lines(figure.axes[1]) == {name: pytest.approx(values) for name, values in moved.items()}
     second = {name: values[-1] for name, values in lines(figure.axes[2]).items()}
     report = plugin.reports[1]
     assert second == {
